@@ -1,0 +1,35 @@
+import { describeError } from '@holdfast/runtime'
+import type { ErrorTable } from '@holdfast/runtime'
+
+/** Operating errors of the stores. */
+export const storeErrorCodes = {
+  STORE_CORRUPT: {
+    cause: 'The files of the store cannot be read as a database: some are missing, cut short or damaged.',
+    remedy: 'The daemon moves the store to its quarantine folder, salvages what can be read and goes on with a new one. '
+      + 'Check the disk or SD card; keep the quarantined folder until the loss is understood.',
+    retryable: false
+  },
+  STORE_LOCKED: {
+    cause: 'Another process has the store open.',
+    remedy: 'Stop the other process, or give this one a data directory of its own.',
+    retryable: true
+  },
+  STORE_FAILED: {
+    cause: 'The disk refused to read, write or fsync (full, read-only, no permission, or an I/O error).',
+    remedy: 'The message carries the system error: free some space, mount the disk writable, fix ownership, or replace the '
+      + 'disk. Nothing more is written until the store has been opened again, which the daemon does by itself.',
+    retryable: true
+  },
+  STORE_CLOSED: {
+    cause: 'The store was used after it had been closed.',
+    remedy: 'Expected only while the process stops; otherwise report it.',
+    retryable: false
+  }
+} as const satisfies ErrorTable
+
+export type StoreErrorCode = keyof typeof storeErrorCodes
+
+/** True where the disk had no room left, however deep the system's error lies: the case for giving up the ballast. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && /ENOSPC|No space left on device|EDQUOT|quota exceeded/i.test(describeError(error))
+}

@@ -1,0 +1,283 @@
+import { execFile } from 'node:child_process'
+import { copyFile, mkdtemp, mkdir, readFile, readdir, rm, truncate, unlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { silentLog, SystemClock } from '@holdfast/runtime'
+import type { Clock } from '@holdfast/runtime'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { LevelStore, levelStoreOpener } from './level-store.ts'
+import type { StoreOpener } from './store.ts'
+import { collected, storeSuite, written } from './testing/store-suite.ts'
+
+storeSuite('LevelStore', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'level-store-'))
+  return {
+    open: () => LevelStore.open({ path: join(folder, 'db') }),
+    dispose: () => rm(folder, { recursive: true, force: true })
+  }
+}, { endures: true, crashes: false, fails: false })
+
+/** A value that tells of its key, so that a wrong one is seen. */
+function valueOf(n: number): Buffer { return Buffer.alloc(200, `value of ${n};`) }
+
+function keyOf(n: number): Buffer { return Buffer.from(`key${String(n).padStart(6, '0')}`) }
+
+describe('a LevelStore and its opener', () => {
+  let folder: string
+  let path: string
+  let quarantineDir: string
+  let opener: StoreOpener
+  const damages: unknown[] = []
+  const clock: Clock = Object.assign(new SystemClock(), { wallMs: () => Date.UTC(2031, 1, 3, 4, 5, 6) })
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'level-store-'))
+    path = join(folder, 'db')
+    quarantineDir = join(folder, 'quarantine')
+    damages.length = 0
+    const log = { ...silentLog, warn: (message: string, fields?: object) => { damages.push({ message, ...fields }) } }
+    opener = levelStoreOpener({ path, quarantineDir, writeBufferBytes: 64 * 1024 }, { log, clock })
+  })
+  afterEach(() => rm(folder, { recursive: true, force: true }))
+
+  /** Keys 0 up to `count`, in commits of ten: with 64 KiB of write buffer, most of it in tables and the rest in the log. */
+  async function fill(count: number): Promise<void> {
+    const store = await opener.open()
+    for (let n = 0; n < count; n += 10) {
+      const numbers = Array.from({ length: 10 }, (_, i) => n + i)
+      await written(store, numbers.map(i => ({ type: 'put', key: keyOf(i), value: valueOf(i) })))
+    }
+    await store.close()
+  }
+
+  async function filesOf(place: string, suffix: string): Promise<string[]> {
+    return (await readdir(place)).filter(name => name.endsWith(suffix)).map(name => join(place, name))
+  }
+
+  async function flipBit(file: string, at: number): Promise<void> {
+    const bytes = await readFile(file)
+    bytes[at]! ^= 0x10
+    await writeFile(file, bytes)
+  }
+
+  /** The numbers of the keys that were salvaged, each with its right value. */
+  async function salvaged(place: string): Promise<Set<number>> {
+    const numbers = new Set<number>()
+    for await (const { key, value } of opener.salvage(place)) {
+      const n = Number(key.toString().slice(3))
+      expect(key).toEqual(keyOf(n))
+      expect(value.equals(valueOf(n)), `value of ${n}`).toBe(true)
+      expect(numbers.has(n), `${n} came twice`).toBe(false)
+      numbers.add(n)
+    }
+    return numbers
+  }
+
+  it('moves a store to the quarantine, under a name of its own each time', async () => {
+    await fill(100)
+    const first = await opener.quarantine()
+    expect(first).toBe(join(quarantineDir, '20310203T040506Z-0'))
+    await fill(10)
+    const second = await opener.quarantine()
+    expect(second).toBe(join(quarantineDir, '20310203T040506Z-1'))
+    expect((await salvaged(first)).size).toBe(100)
+    expect((await salvaged(second)).size).toBe(10)
+    expect(damages).toEqual([expect.objectContaining({ place: first }), expect.objectContaining({ place: second })])
+    await expect(opener.quarantine()).rejects.toMatchObject({ code: 'STORE_FAILED' })
+    expect(await readdir(quarantineDir)).toHaveLength(2)
+  })
+
+  it('salvages from logs and tables alike the newest version of every key, and leaves the place as it was', async () => {
+    await fill(2000)
+    const store = await opener.open()
+    await written(store, [{ type: 'del', key: keyOf(5) }, { type: 'put', key: keyOf(6), value: Buffer.from('newest') }])
+    await written(store, [{ type: 'put', key: keyOf(7), value: Buffer.alloc(100_000, 'x') }])
+    await store.close()
+    const place = await opener.quarantine()
+    expect((await filesOf(place, '.ldb')).length).toBeGreaterThan(1)
+    const before = await readdir(place)
+    const entries = new Map<string, Buffer>()
+    for await (const { key, value } of opener.salvage(place)) entries.set(key.toString(), value)
+    expect(entries.size).toBe(1999)
+    expect(entries.has(String(keyOf(5)))).toBe(false)
+    expect(entries.get(String(keyOf(6)))?.toString()).toBe('newest')
+    expect(entries.get(String(keyOf(7)))?.length).toBe(100_000)
+    expect(entries.get(String(keyOf(8)))).toEqual(valueOf(8))
+    expect(await readdir(place)).toEqual(before)
+  })
+
+  it('salvages what lies before the cut of a truncated log', async () => {
+    await fill(100)
+    const place = await opener.quarantine()
+    const [log] = await filesOf(place, '.log')
+    await truncate(log!, 12_000)
+    const numbers = await salvaged(place)
+    expect(numbers.size).toBe(50)
+    expect(numbers.has(0) && numbers.has(49)).toBe(true)
+  })
+
+  it('salvages all but one commit of a log with a flipped bit, wherever it is', async () => {
+    await fill(200)
+    const place = await opener.quarantine()
+    const [log] = await filesOf(place, '.log')
+    const original = await readFile(log!)
+    for (const at of [0, 3, 6, 9, 20, 500, 2300, 11_111, 33_000, original.length - 1]) {
+      await flipBit(log!, at)
+      const numbers = await salvaged(place)
+      expect(numbers.size, `bit at ${at}`).toBe(190)
+      await writeFile(log!, original)
+    }
+    // A flipped length: what follows cannot be found before the next block of 32 KiB.
+    await flipBit(log!, 5)
+    expect((await salvaged(place)).size).toBeGreaterThanOrEqual(40)
+    expect(damages.at(-1)).toMatchObject({ message: 'salvage left out damaged parts', place })
+  })
+
+  it('salvages all but a block of a table with a flipped bit, also when it hits index or footer', async () => {
+    await fill(1000)
+    const place = await opener.quarantine()
+    const whole = await salvaged(place)
+    expect(whole.size).toBe(1000)
+    for (const table of (await filesOf(place, '.ldb')).slice(0, 3)) {
+      const original = await readFile(table)
+      const spots = [0, 1, 2, 5000, original.length >> 1, original.length - 60, original.length - 45, original.length - 4]
+      for (const at of spots) {
+        await flipBit(table, at)
+        expect((await salvaged(place)).size, `bit at ${at} of ${original.length}`).toBeGreaterThanOrEqual(979)
+        await writeFile(table, original)
+      }
+      for (const at of spots) await flipBit(table, at)
+      // All the flips together: without an index, what lies behind a damaged block cannot be found.
+      const rest = await salvaged(place)
+      expect([...rest].every(n => whole.has(n))).toBe(true)
+      await writeFile(table, original)
+    }
+  })
+
+  it('salvages the blocks before the cut of a truncated table', async () => {
+    await fill(400)
+    const place = await opener.quarantine()
+    const [table] = await filesOf(place, '.ldb')
+    const { length } = await readFile(table!)
+    expect(length).toBeGreaterThan(50_000)
+    await truncate(table!, length - 20_000)
+    const rest = (await salvaged(place)).size
+    expect(rest).toBeGreaterThan(280)
+    expect(rest).toBeLessThan(320)
+    await truncate(table!, 0)
+    expect((await salvaged(place)).size).toBeLessThan(200)
+  })
+
+  it('survives noise of any kind in a place that it salvages', async () => {
+    await fill(300)
+    const place = await opener.quarantine()
+    const files = [...await filesOf(place, '.ldb'), ...await filesOf(place, '.log')]
+    for (const file of files) {
+      const original = await readFile(file)
+      for (let round = 0; round < 40; round++) {
+        const noisy = Buffer.from(original)
+        for (let n = 0; n < 1 + round; n++) noisy[(n * 7919 + round * 104_729) % noisy.length] = (n * 31 + round * 17) & 0xff
+        await writeFile(file, noisy)
+        await salvaged(place)
+      }
+      await writeFile(file, original)
+    }
+    await mkdir(join(place, '000999.ldb'))
+    await writeFile(join(place, '000998.ldb'), Buffer.alloc(10))
+    await writeFile(join(place, '000997.log'), Buffer.alloc(40_000, 1))
+    expect((await salvaged(place)).size).toBe(300)
+    await expect(collected(opener.salvage(join(folder, 'nowhere')))).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  })
+
+  it.each([
+    ['CURRENT is missing', async (db: string) => unlink(join(db, 'CURRENT'))],
+    ['CURRENT is empty', async (db: string) => truncate(join(db, 'CURRENT'))],
+    ['the manifest is empty', async (db: string) => truncate(await manifestOf(db))],
+    ['the manifest is missing', async (db: string) => unlink(await manifestOf(db))],
+    ['a bit of the manifest is flipped', async (db: string) => flipBit(await manifestOf(db), 20)],
+    ['a table is missing', async (db: string) => unlink((await filesOf(db, '.ldb'))[0]!)]
+  ])('is corrupt, not emptied, where %s (L11)', async (_what, damage) => {
+    await fill(1000)
+    await damage(path)
+    await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
+    await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
+    const place = await opener.quarantine()
+    expect((await salvaged(place)).size).toBeGreaterThan(700)
+    const fresh = await opener.open()
+    expect(await fresh.scan({ gte: Buffer.of(0), lt: Buffer.of(0xff) })).toEqual([])
+    await fresh.close()
+  })
+
+  it('opens a folder in which the making of a database was cut short', async () => {
+    await mkdir(path)
+    await writeFile(join(path, 'MANIFEST-000001'), '')
+    await fill(10)
+  })
+
+  it('says STORE_FAILED, with the reason, where the path is no folder', async () => {
+    await writeFile(path, '')
+    await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_FAILED', message: expect.stringContaining('ENOTDIR') })
+  })
+
+  it('holds every acknowledged write in its files at any moment: a copy of them opens with all of it', async () => {
+    const store = await opener.open()
+    for (let n = 0; n < 500; n++) {
+      await written(store, [{ type: 'put', key: keyOf(n), value: valueOf(n) }], n % 2 === 0)
+      if (n % 50 !== 49) continue
+      const copy = join(folder, `copy${n}`)
+      await mkdir(copy)
+      // CURRENT first: the files that it leads to may have successors, but are deleted only later.
+      for (const name of (await readdir(path)).toSorted(currentFirst)) {
+        if (name !== 'LOCK') await copyFile(join(path, name), join(copy, name)).catch(() => {})
+      }
+      const salvageOfCopy = await salvaged(copy)
+      expect(salvageOfCopy.size).toBe(n + 1)
+    }
+    await store.close()
+  })
+
+  it('stays failed after a write that the system refused, and works again once reopened', async () => {
+    // A limit on the size of files stands for a full disk: it needs no file system of its own.
+    const script = `
+      import { LevelStore } from ${JSON.stringify(join(import.meta.dirname, 'level-store.ts'))}
+      const path = ${JSON.stringify(path)}
+      let store = await LevelStore.open({ path })
+      const write = (n, length) => new Promise(resolve => store.write(
+        [{ type: 'put', key: Buffer.from('k' + n), value: Buffer.alloc(length) }], { sync: true }, resolve))
+      const outcomes = []
+      let n = 0
+      for (let error; error === undefined; n++) {
+        error = await write(n, 30000)
+        if (error !== undefined) outcomes.push(error.code, error.message)
+      }
+      outcomes.push((await write(n, 1)).code, (await new Promise(resolve => store.write([], { sync: true }, resolve))).code)
+      await store.close()
+      store = await LevelStore.open({ path })
+      outcomes.push(await write(n, 1) ?? 'written')
+      const page = await store.scan({ gte: Buffer.from('k'), lt: Buffer.from('l'), bytesMax: 1e9, values: false })
+      outcomes.push(page.length >= n)
+      await store.close()
+      console.log(JSON.stringify(outcomes))`
+    const { stdout } = await promisify(execFile)('bash', ['-c', 'trap "" XFSZ; ulimit -f 256; exec "$@"', 'bash',
+      process.execPath, '--input-type=module', '-e', script])
+    expect(JSON.parse(stdout)).toEqual(['STORE_FAILED', expect.stringContaining('File too large'), 'STORE_FAILED',
+      'STORE_FAILED', 'written', true])
+  })
+
+  it('gives empty values where only keys are asked for, from tables too', async () => {
+    await fill(100)
+    const store = await opener.open()
+    const page = await store.scan({ gte: Buffer.of(0), lt: Buffer.of(0xff), values: false })
+    expect(page.every(({ value }) => value.length === 0)).toBe(true)
+    await store.close()
+  })
+})
+
+async function manifestOf(db: string): Promise<string> {
+  return join(db, (await readdir(db)).find(name => name.startsWith('MANIFEST'))!)
+}
+
+function currentFirst(a: string, b: string): number {
+  return Number(b === 'CURRENT') - Number(a === 'CURRENT') || a.localeCompare(b)
+}
