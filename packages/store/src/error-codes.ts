@@ -5,8 +5,8 @@ import type { ErrorTable } from '@holdfast/runtime'
 export const storeErrorCodes = {
   STORE_CORRUPT: {
     cause: 'The files of the store cannot be read as a database: some are missing, cut short or damaged.',
-    remedy: 'The daemon moves the store to its quarantine folder, salvages what can be read and goes on with a new one. '
-      + 'Check the disk or SD card; keep the quarantined folder until the loss is understood.',
+    remedy: 'The daemon moves the store to its quarantine folder, salvages what can be read and goes on with a new '
+      + 'one. Check the disk or SD card; keep the quarantined folder until the loss is understood.',
     retryable: false
   },
   STORE_LOCKED: {
@@ -16,8 +16,8 @@ export const storeErrorCodes = {
   },
   STORE_FAILED: {
     cause: 'The disk refused to read, write or fsync (full, read-only, no permission, or an I/O error).',
-    remedy: 'The message carries the system error: free some space, mount the disk writable, fix ownership, or replace the '
-      + 'disk. Nothing more is written until the store has been opened again, which the daemon does by itself.',
+    remedy: 'The message carries the system error: free some space, mount the disk writable, fix ownership, or replace '
+      + 'the disk. Nothing more is written until the store has been opened again, which the daemon does by itself.',
     retryable: true
   },
   STORE_CLOSED: {

@@ -24,11 +24,11 @@ interface Source { next(): Promise<readonly Version[]> }
  * Every newest version of a key in the logs and tables of a LevelDB folder, read without LevelDB and without writing.
  *
  * A record or block is taken only where its CRC-32C holds, so that what comes out was once written. It may have been
- * deleted or replaced since: where the newer version was in a damaged part, the older one comes out. Neither CURRENT nor
- * MANIFEST is needed; sequence numbers tell which version is newest.
+ * deleted or replaced since: where the newer version was in a damaged part, the older one comes out. Neither CURRENT
+ * nor MANIFEST is needed; sequence numbers tell which version is newest.
  *
- * LevelDB's own repair is not used: 1.20 reads logs and tables without verifying checksums (one flipped bit in a log gave
- * one silently wrong value of 100), and it writes a second copy, for which a full disk has no room.
+ * LevelDB's own repair is not used: 1.20 reads logs and tables without verifying checksums (one flipped bit in a log
+ * gave one silently wrong value of 100), and it writes a second copy, for which a full disk has no room.
  *
  * Memory: the logs, and of each table one read of at most `readBytes` or one block. Format: LevelDB's doc/log_format.md
  * and doc/table_format.md.
@@ -56,7 +56,9 @@ async function* newestVersions(sources: readonly Source[]): AsyncGenerator<Store
   const sink = (): void => {
     for (let parent = 0; ;) {
       let least = parent
-      for (const child of [2 * parent + 1, 2 * parent + 2]) if (child < heap.length && before(child, least)) least = child
+      for (let child = 2 * parent + 1; child <= 2 * parent + 2 && child < heap.length; child++) {
+        if (before(child, least)) least = child
+      }
       if (least === parent) return
       swap(parent, least)
       parent = least
@@ -116,8 +118,9 @@ async function logSource(path: string, onDamage: OnDamage): Promise<Source> {
 }
 
 /**
- * Fragments in blocks of 32 KiB: masked CRC (4), length (2), kind (1: whole, 2: first, 3: middle, 4: last). A fragment
- * with a wrong CRC is passed by its length once; if what follows does not fit either, the rest of the block is left out.
+ * Fragments in blocks of 32 KiB: masked CRC (4), length (2), kind (1: whole, 2: first, 3: middle, 4: last). A
+ * fragment with a wrong CRC is passed by its length once; if what follows does not fit either, the rest of the block
+ * is left out.
  */
 function readLog(log: Buffer, versions: Version[], onDamage: OnDamage): void {
   let record: Buffer[] | undefined
@@ -173,7 +176,7 @@ function readWriteBatch(batch: Buffer, versions: Version[], onDamage: OnDamage):
     onDamage(describeError(error))
     return
   }
-  versions.push(...read)
+  for (const version of read) versions.push(version)
 }
 
 // Tables
@@ -207,7 +210,12 @@ async function tableSource(path: string, onDamage: OnDamage): Promise<Source> {
   }
 }
 
-async function withFile<T>(path: string, damaged: OnDamage, otherwise: T, task: (file: FileHandle) => Promise<T>): Promise<T> {
+async function withFile<T>(
+  path: string,
+  damaged: OnDamage,
+  otherwise: T,
+  task: (file: FileHandle) => Promise<T>
+): Promise<T> {
   try {
     const file = await openFile(path, 'r')
     try {
@@ -242,7 +250,9 @@ async function blockPlaces(file: FileHandle, damaged: OnDamage): Promise<BlockPl
 
 function blockPlace(reader: Reader, fileBytes: number): BlockPlace {
   const place = { offset: reader.varint(), size: reader.varint() }
-  if (place.offset + place.size + blockTrailerBytes > fileBytes) throw new Error(`block at ${place.offset} is cut short`)
+  if (place.offset + place.size + blockTrailerBytes > fileBytes) {
+    throw new Error(`block at ${place.offset} is cut short`)
+  }
   return place
 }
 
@@ -300,7 +310,7 @@ function verifiedBlock(bytes: Buffer, { offset, size }: BlockPlace): Buffer {
   return bytes.subarray(0, size)
 }
 
-/** Entries: bytes shared with the key before, own bytes of the key, bytes of the value; then both. At the end, restarts. */
+/** Entries: bytes shared with the key before, own bytes of the key, bytes of the value; then both. Last, restarts. */
 function readBlockEntries(block: Buffer, onEntry: (key: Buffer, value: Buffer) => void): void {
   const end = block.length - 4 * (block.readUInt32LE(block.length - 4) + 1)
   const reader = new Reader(block, 0)
@@ -316,8 +326,9 @@ function readBlockEntries(block: Buffer, onEntry: (key: Buffer, value: Buffer) =
 
 /**
  * Data blocks from the start of a table on, without its index. The end of a block is where an entry would be empty (no
- * entry is: keys end in a sequence number) and an array of restarts fits; the trailer's CRC proves it. The walk ends at the
- * first block that is damaged, or empty: that one is the meta index behind the data.
+ * entry is: keys end in a sequence number) and an array of restarts fits; the trailer's CRC proves it. The walk ends at
+ * the first damaged block, or at the filter behind the data, which is not made of entries. That end is essential: the
+ * index further on looks like data.
  */
 function walkBlocks(table: Buffer, damaged: OnDamage): BlockPlace[] {
   const places: BlockPlace[] = []
@@ -331,7 +342,6 @@ function walkBlocks(table: Buffer, damaged: OnDamage): BlockPlace[] {
         reader.bytes(own)
         reader.bytes(valueBytes)
       }
-      if (reader.at === offset) return places
       let restarts = 1
       while (table.readUInt32LE(reader.at + 4 * restarts) !== restarts) restarts++
       const place = { offset, size: reader.at + 4 * (restarts + 1) - offset }

@@ -29,7 +29,7 @@ describe('a LevelStore and its opener', () => {
   let quarantineDir: string
   let opener: StoreOpener
   const damages: unknown[] = []
-  const clock: Clock = Object.assign(new SystemClock(), { wallMs: () => Date.UTC(2031, 1, 3, 4, 5, 6) })
+  const clock: Clock = Object.assign(new SystemClock(), { wallMs: () => 1_925_093_106_000 })
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'level-store-'))
@@ -41,7 +41,7 @@ describe('a LevelStore and its opener', () => {
   })
   afterEach(() => rm(folder, { recursive: true, force: true }))
 
-  /** Keys 0 up to `count`, in commits of ten: with 64 KiB of write buffer, most of it in tables and the rest in the log. */
+  /** Keys 0 up to `count`, in commits of ten: with 64 KiB of write buffer, most in tables and the rest in the log. */
   async function fill(count: number): Promise<void> {
     const store = await opener.open()
     for (let n = 0; n < count; n += 10) {
@@ -77,10 +77,10 @@ describe('a LevelStore and its opener', () => {
   it('moves a store to the quarantine, under a name of its own each time', async () => {
     await fill(100)
     const first = await opener.quarantine()
-    expect(first).toBe(join(quarantineDir, '20310203T040506Z-0'))
+    expect(first).toBe(join(quarantineDir, '1925093106000-0'))
     await fill(10)
     const second = await opener.quarantine()
-    expect(second).toBe(join(quarantineDir, '20310203T040506Z-1'))
+    expect(second).toBe(join(quarantineDir, '1925093106000-1'))
     expect((await salvaged(first)).size).toBe(100)
     expect((await salvaged(second)).size).toBe(10)
     expect(damages).toEqual([expect.objectContaining({ place: first }), expect.objectContaining({ place: second })])
@@ -88,7 +88,7 @@ describe('a LevelStore and its opener', () => {
     expect(await readdir(quarantineDir)).toHaveLength(2)
   })
 
-  it('salvages from logs and tables alike the newest version of every key, and leaves the place as it was', async () => {
+  it('salvages from logs and tables the newest version of every key, and leaves the place as it was', async () => {
     await fill(2000)
     const store = await opener.open()
     await written(store, [{ type: 'del', key: keyOf(5) }, { type: 'put', key: keyOf(6), value: Buffer.from('newest') }])
@@ -141,10 +141,11 @@ describe('a LevelStore and its opener', () => {
     expect(whole.size).toBe(1000)
     for (const table of (await filesOf(place, '.ldb')).slice(0, 3)) {
       const original = await readFile(table)
-      const spots = [0, 1, 2, 5000, original.length >> 1, original.length - 60, original.length - 45, original.length - 4]
+      const { length } = original
+      const spots = [0, 1, 2, 5000, length >> 1, length - 60, length - 45, length - 4]
       for (const at of spots) {
         await flipBit(table, at)
-        expect((await salvaged(place)).size, `bit at ${at} of ${original.length}`).toBeGreaterThanOrEqual(979)
+        expect((await salvaged(place)).size, `bit at ${at} of ${length}`).toBeGreaterThanOrEqual(979)
         await writeFile(table, original)
       }
       for (const at of spots) await flipBit(table, at)
@@ -177,7 +178,9 @@ describe('a LevelStore and its opener', () => {
       const original = await readFile(file)
       for (let round = 0; round < 40; round++) {
         const noisy = Buffer.from(original)
-        for (let n = 0; n < 1 + round; n++) noisy[(n * 7919 + round * 104_729) % noisy.length] = (n * 31 + round * 17) & 0xff
+        for (let n = 0; n <= round; n++) {
+          noisy[(n * 7919 + round * 104_729) % noisy.length] = (n * 31 + round * 17) & 0xff
+        }
         await writeFile(file, noisy)
         await salvaged(place)
       }
@@ -217,7 +220,8 @@ describe('a LevelStore and its opener', () => {
 
   it('says STORE_FAILED, with the reason, where the path is no folder', async () => {
     await writeFile(path, '')
-    await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_FAILED', message: expect.stringContaining('ENOTDIR') })
+    const opening = expect(opener.open()).rejects
+    await opening.toMatchObject({ code: 'STORE_FAILED', message: expect.stringContaining('ENOTDIR') })
   })
 
   it('holds every acknowledged write in its files at any moment: a copy of them opens with all of it', async () => {
@@ -251,7 +255,8 @@ describe('a LevelStore and its opener', () => {
         error = await write(n, 30000)
         if (error !== undefined) outcomes.push(error.code, error.message)
       }
-      outcomes.push((await write(n, 1)).code, (await new Promise(resolve => store.write([], { sync: true }, resolve))).code)
+      outcomes.push((await write(n, 1)).code)
+      outcomes.push((await new Promise(resolve => store.write([], { sync: true }, resolve))).code)
       await store.close()
       store = await LevelStore.open({ path })
       outcomes.push(await write(n, 1) ?? 'written')

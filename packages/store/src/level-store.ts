@@ -12,15 +12,16 @@ export interface LevelStoreOptions {
   /** Folder of the database; made when absent. */
   readonly path: string
   /**
-   * Bytes gathered in memory, and in the log, before a table is written. Default 4 MiB. At 64 KiB values, RssAnon grows by
-   * 10 MiB with 2, 13 with 4 and 16 with 8, while the bytes written stay at twice the payload: more buys nothing here.
+   * Bytes gathered in memory, and in the log, before a table is written. Default 4 MiB. At 64 KiB values, RssAnon
+   * grows by 10 MiB with 2, 13 with 4 and 16 with 8, while the bytes written stay at twice the payload: more buys
+   * nothing here.
    */
   readonly writeBufferBytes?: number
   /** Uncompressed size of a table block, about. Default 4 KiB. A larger value has a block of its own. */
   readonly blockBytes?: number
   /**
-   * Cache of blocks. Default 1 MiB: tables are mapped into memory and not compressed, so that LevelDB reads them in place
-   * and caches only what lies beyond a thousand tables.
+   * Cache of blocks. Default 1 MiB: tables are mapped into memory and not compressed, so that LevelDB reads them in
+   * place and caches only what lies beyond a thousand tables.
    */
   readonly cacheBytes?: number
 }
@@ -34,7 +35,7 @@ interface PendingWrite {
   readonly refusal?: HoldfastError
 }
 
-/** Entries fetched by one native call. LevelDB's binding reserves memory for the number it is given, so it has a bound. */
+/** Entries fetched by one native call. The binding reserves memory for the number it is given, so it has a bound. */
 const entriesPerFetch = 1024
 
 const noValue = Buffer.alloc(0)
@@ -42,16 +43,16 @@ const noValue = Buffer.alloc(0)
 /**
  * The store of the daemons: LevelDB through `level`.
  *
- * Every write is fsynced, whatever its `sync` says. LevelDB syncs only the current log, so that a synced write does not
- * cover unsynced ones from before a log switch; with no unsynced write there is no such gap, and a batch without its own
- * fsync has no caller that would gain from it. One write is in flight at a time, because two given to the thread pool may
- * change places; whoever wants throughput puts more into a batch.
+ * Every write is fsynced, whatever its `sync` says. LevelDB syncs only the current log, so that a synced write does
+ * not cover unsynced ones from before a log switch; with no unsynced write there is no such gap, and a batch without
+ * its own fsync has no caller that would gain from it. One write is in flight at a time, because two given to the
+ * thread pool may change places; whoever wants throughput puts more into a batch.
  *
  * Values can be silently wrong: LevelDB does not verify block checksums on reads, and a damaged log record is left out
  * without an error at open, which makes a hole in the middle. Callers verify checksums and density of their own.
  *
- * Errors: `STORE_FAILED`, from the first failed write on for every write; `STORE_CORRUPT` from a read, or from the first
- * failed write, that met files which are no database any more; `STORE_CLOSED` after close.
+ * Errors: `STORE_FAILED`, from the first failed write on for every write; `STORE_CORRUPT` from a read, or from the
+ * first failed write, that met files which are no database any more; `STORE_CLOSED` after close.
  */
 export class LevelStore implements Store {
   readonly #db: Database
@@ -81,8 +82,10 @@ export class LevelStore implements Store {
     })
     try {
       await db.open()
+      // LevelDB does not fsync the names of the folder and of the log that it has just made.
+      await syncFolder(options.path)
+      await syncFolder(dirname(options.path))
     } catch (error) {
-      // Cannot fail: there is nothing open. It ends the automatic opening that the constructor began.
       await db.close()
       throw storeError(options.path, 'open', error)
     }
@@ -184,8 +187,9 @@ export interface LevelStoreOpenerOptions extends LevelStoreOptions {
 }
 
 /**
- * Opens the LevelStore at `path`. `quarantine` renames it to `<quarantineDir>/<UTC time>-<n>` and fsyncs both folders.
- * `salvage` only reads: it needs no free space, and verifies LevelDB's own checksums, which reads of an open store do not.
+ * Opens the LevelStore at `path`. `quarantine` renames it to `<quarantineDir>/<wall time in ms>-<n>` and fsyncs both
+ * folders. `salvage` only reads: it needs no free space, and verifies LevelDB's own checksums, which reads of an open
+ * store do not.
  */
 export function levelStoreOpener(
   options: LevelStoreOpenerOptions,
@@ -198,7 +202,7 @@ export function levelStoreOpener(
     async quarantine() {
       try {
         await mkdir(quarantineDir, { recursive: true })
-        const place = await reservePlace(quarantineDir, new Date(clock.wallMs()))
+        const place = await reservePlace(quarantineDir, Math.trunc(clock.wallMs()))
         try {
           // A folder may be renamed onto an empty one, so that the reserved name cannot be taken by anybody else.
           await rename(path, place)
@@ -230,10 +234,9 @@ export function levelStoreOpener(
 /** Of the damaged parts met in a salvage, so many are named in the log. */
 const damagesNamed = 20
 
-async function reservePlace(quarantineDir: string, now: Date): Promise<string> {
-  const stamp = now.toISOString().replaceAll(/[-:]/g, '').replace(/\.\d+/, '')
+async function reservePlace(quarantineDir: string, wallMs: number): Promise<string> {
   for (let n = 0; ; n++) {
-    const place = join(quarantineDir, `${stamp}-${n}`)
+    const place = join(quarantineDir, `${wallMs}-${n}`)
     try {
       await mkdir(place)
       return place
@@ -253,8 +256,8 @@ async function syncFolder(path: string): Promise<void> {
 }
 
 /**
- * Without CURRENT, LevelDB makes a new database in the same folder and deletes the tables of the old one. A crash while a
- * database is made leaves neither tables nor logs, and may be made again.
+ * Without CURRENT, LevelDB makes a new database in the same folder and deletes the tables of the old one. A crash
+ * while a database is made leaves neither tables nor logs, and may be made again.
  */
 async function refuseHeadlessFiles(path: string): Promise<void> {
   let names: string[]
@@ -283,8 +286,8 @@ function storeError(path: string, what: string, error: unknown): HoldfastError<S
 function codeOf(levelCode: unknown, message: string): StoreErrorCode {
   if (levelCode === 'LEVEL_LOCKED') return 'STORE_LOCKED'
   if (levelCode === 'LEVEL_CORRUPTION') return 'STORE_CORRUPT'
-  // A file that the database names and that is not there: LevelDB calls it an I/O error, but no retry brings it back.
-  if (levelCode === 'LEVEL_IO_ERROR' && /MANIFEST-\d+: No such file|\.(ldb|sst): No such file/.test(message)) {
+  // CURRENT names a manifest that is not there. LevelDB calls it an I/O error, but no retry brings it back.
+  if (levelCode === 'LEVEL_IO_ERROR' && /MANIFEST-\d+: No such file/.test(message)) {
     return 'STORE_CORRUPT'
   }
   return 'STORE_FAILED'

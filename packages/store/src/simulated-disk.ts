@@ -30,11 +30,11 @@ interface PendingWrite {
 }
 
 /**
- * A disk with at most one open store on it, for seeded simulations: no clock, no I/O; the same seed and the same calls give
- * the same outcome. Reads resolve in microtasks, writes complete in `schedule`.
+ * A disk with at most one open store on it, for seeded simulations: no clock, no I/O; the same seed and the same
+ * calls give the same outcome. Reads resolve in microtasks, writes complete in `schedule`.
  *
- * What is synced survives `crash`; of what is not, a prefix of random length does. Faults that an honest disk does not have
- * (`dropCommit`, `loseTail`, `flipBit`, `becomeUnreadable`) come only where they are called for.
+ * What is synced survives `crash`; of what is not, a prefix of random length does. Faults that an honest disk does
+ * not have (`dropCommit`, `loseTail`, `flipBit`, `becomeUnreadable`) come only where they are called for.
  */
 export class SimulatedDisk implements StoreOpener {
   readonly #options: Required<SimulatedDiskOptions>
@@ -96,8 +96,8 @@ export class SimulatedDisk implements StoreOpener {
   }
 
   /**
-   * Cuts the power. The open store is gone: its writes in flight fail, each when its completion is run, and may be there
-   * or not. A synced write is never lost, and nothing is kept behind something that is lost.
+   * Cuts the power. The open store is gone: its writes in flight fail, each when its completion is run, and may be
+   * there or not. A synced write is never lost, and nothing is kept behind something that is lost.
    */
   crash(): void {
     const inFlight = this.#store?.die(failure('power cut')) ?? []
@@ -130,8 +130,8 @@ export class SimulatedDisk implements StoreOpener {
   }
 
   /**
-   * The last `count` synced commits vanish, with all that came after them, as on a disk that lies about fsync. Only while
-   * no store is open. Returns how many synced commits were lost, fewer where fewer are within reach.
+   * The last `count` synced commits vanish, with all that came after them, as on a disk that lies about fsync. Only
+   * while no store is open. Returns how many synced commits were lost, fewer where fewer are within reach.
    */
   loseTail(count: number): number {
     invariant(this.#store === undefined, 'a tail is lost while no store is open')
@@ -161,22 +161,23 @@ export class SimulatedDisk implements StoreOpener {
     return true
   }
 
-  /** `open` rejects with `STORE_CORRUPT` until `quarantine`; salvage then misses this share of the entries, at random. */
+  /** `open` rejects with `STORE_CORRUPT` until `quarantine`; salvage then misses this share of the entries. */
   becomeUnreadable(lostShare: number): void {
     invariant(this.#store === undefined, 'a disk becomes unreadable while no store is open')
     this.#unreadable = { lostShare }
   }
 
   /**
-   * Leaves room for so many bytes of keys and values. Deletions take the bytes of their keys first and give back what they
-   * deleted afterwards. A write that does not fit fails with ENOSPC, and the store stays failed until it is opened again.
+   * Leaves room for so many bytes of keys and values. Deletions take the bytes of their keys first and give back what
+   * they deleted afterwards. A write that does not fit fails with ENOSPC, and the store stays failed until it is
+   * opened again.
    */
   fillUp(bytesFree: number): void { this.#bytesFree = bytesFree }
 
   /** Ends `fillUp`. */
   free(): void { this.#bytesFree = Infinity }
 
-  /** The next write fails with this system error (such as EIO), once; it may be there or not after the store is reopened. */
+  /** The next write fails with this system error (such as EIO), once; after a reopening it is there or not. */
   failNextWrite(code: string): void { this.#nextWriteError = code }
 
   /** Applies one write at its completion, or says why it failed. */

@@ -119,6 +119,8 @@ export function storeSuite(name: string, makeHarness: () => Promise<StoreHarness
       await written(store, keys.map(key => put(key, key)))
       expect((await everything()).map(({ key }) => key.toString())).toEqual(keys)
       expect(await store.scan({ gte: bytes(''), lt: bytes('z'), limit: 2500 })).toHaveLength(2500)
+      // Twelve bytes each.
+      expect(await store.scan({ gte: bytes(''), lt: bytes('z'), bytesMax: 12 * 1500 })).toHaveLength(1500)
     })
 
     it('scans keys alone with empty values', async () => {
@@ -176,10 +178,12 @@ export function storeSuite(name: string, makeHarness: () => Promise<StoreHarness
 
     it('closes once what was handed in is done, however often it is asked', async () => {
       const order: string[] = []
-      store.write([put('a', '1')], { sync: true }, () => { order.push('written') })
+      for (const key of ['a', 'b', 'c']) {
+        store.write([put(key, '1')], { sync: true }, error => { order.push(error?.message ?? `${key} written`) })
+      }
       await Promise.all([store.close().then(() => order.push('closed')), store.close()])
       await store.close()
-      expect(order).toEqual(['written', 'closed'])
+      expect(order).toEqual(['a written', 'b written', 'c written', 'closed'])
     })
 
     it('answers reads that were running when it was closed', async () => {
@@ -237,7 +241,8 @@ export function storeSuite(name: string, makeHarness: () => Promise<StoreHarness
         await Promise.all(failures)
         await store.close()
         store = await harness.open()
-        const left = (await store.scan({ gte: bytes(`${round}.`), lt: bytes(`${round}/`) })).map(({ key }) => key.toString())
+        const entries = await store.scan({ gte: bytes(`${round}.`), lt: bytes(`${round}/`) })
+        const left = entries.map(({ key }) => key.toString())
         const whole = [0, 1, 2].flatMap(n => [`${round}.${n}a`, `${round}.${n}b`])
         expect(left.length % 2).toBe(0)
         expect(left).toEqual(whole.slice(0, left.length))
