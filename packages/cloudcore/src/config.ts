@@ -1,0 +1,35 @@
+import {
+  bytes, durationMs, filePath, listOf, listenSettings, logSettings, section, textOf, whole, type ConfigOf
+} from '@holdfast/runtime'
+
+/** cloudcore's configuration, and the source of its reference page. */
+export const cloudcoreSchema = section({
+  dataDir: filePath().prefault('/var/lib/holdfast/cloud')
+    .describe('Folder of the cloud log, the authority and the endpoints.'),
+  serverNames: listOf(
+    textOf({ expected: 'a DNS name or an IP address', pattern: /^[A-Za-z0-9._:*-]+$/, lengthMax: 253 })
+      .describe('DNS name or IP address.'),
+    { lengthMax: 64 }, ['localhost', '127.0.0.1', '::1']
+  ).describe('Names and addresses that nodes reach this server by; its certificate holds them.'),
+  publicUrl: textOf({
+    expected: 'a URL such as wss://cloud.example:10000', pattern: /^wss:\/\/[^\s/?#]+\/?$/, lengthMax: 512
+  }).optional().describe('Tunnel URL that joining nodes are told; without it, this server\'s own.'),
+  tunnel: section({
+    ...listenSettings('0.0.0.0', 10_000),
+    nodesMax: whole({ min: 1, max: 100_000 }).prefault(10_000)
+      .describe('Nodes connected at a time; a further one is refused and tries again later.'),
+    windowBytes: bytes({ min: 2 ** 16, max: 2 ** 26 }).prefault('4MiB')
+      .describe('Record bytes that one node may have in flight.')
+  }),
+  https: section(listenSettings('0.0.0.0', 10_002)),
+  ops: section(listenSettings('127.0.0.1', 9091)),
+  retention: section({
+    bytesMax: bytes({ min: 2 ** 20, max: 2 ** 50 }).prefault('10GiB')
+      .describe('Bytes of records kept; the oldest go first, and their readers are told (410).'),
+    ageMax: durationMs({ min: 1000, max: 3650 * 86_400_000 }).prefault('30d')
+      .describe('Records received longer ago than this go, and their readers are told (410).')
+  }),
+  log: logSettings()
+})
+
+export type CloudcoreConfig = ConfigOf<typeof cloudcoreSchema>

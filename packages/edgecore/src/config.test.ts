@@ -1,0 +1,56 @@
+import { describeSettings, loadConfig, printConfig } from '@holdfast/runtime'
+import { expect, test } from 'vitest'
+import { edgecoreSchema } from './config.ts'
+
+const problems = async (...sets: string[]): Promise<string> =>
+  loadConfig(edgecoreSchema, { sets }).then(() => '', (error: unknown) => (error as Error).message)
+
+test('the defaults are two lanes, and the topics that devices of this field use', async () => {
+  const config = await loadConfig(edgecoreSchema, {})
+  expect(Object.keys(config.lanes)).toEqual(['alarms', 'telemetry'])
+  expect(config.routes.map(({ filter, device, lane }) => [filter, device, lane])).toEqual([
+    ['devices/{namespace}/{name}/telemetry', '{namespace}/{name}', 'telemetry'],
+    ['devices/{namespace}/{name}/alarms', '{namespace}/{name}', 'alarms'],
+    ['$ke/events/device/{namespace}/{name}/data/update', '{namespace}/{name}', 'telemetry'],
+    ['$hw/events/upload/#', 'node', 'telemetry'],
+    ['SYS/dis/upload_records', 'node', 'telemetry'],
+    ['+/user/#', 'node', 'telemetry']
+  ])
+})
+
+test('what is printed loads as the same configuration', async () => {
+  const config = await loadConfig(edgecoreSchema, { sets: ['lanes.bulk.ageMax=30d', 'mqtt.port=0'] })
+  const text = await printConfig(edgecoreSchema, config)
+  expect(await loadConfig(edgecoreSchema, { file: { path: 'a.yaml', text } })).toEqual(config)
+})
+
+test('a route leads to a lane that is there, and is local otherwise', async () => {
+  expect(await problems('routes.0.lane=bulk'))
+    .toBe('--set routes.0.lane: expected one of alarms, telemetry, local, got "bulk"')
+  expect(await problems('routes.0.lane=local')).toBe('')
+  expect(await problems('lanes.alarms=null')).toContain('routes.1.lane: expected one of telemetry, local, got "alarms"')
+  expect(await problems('lanes.local.priority=high')).toContain('other than "local"')
+})
+
+test('a route names its device from levels that its filter names', async () => {
+  expect(await problems('routes.0.filter=a/{name}/+')).toContain('uses {namespace}, which a/{name}/+ does not name')
+  expect(await problems('routes.0={filter: "a/{name}/#", device: "default/{name}", lane: telemetry}')).toBe('')
+  for (const filter of ['a/#/b', 'a+', '{name', 'a/b#']) {
+    expect(await problems(`routes.0={filter: "${filter}", lane: local}`)).toContain('expected an MQTT topic filter')
+  }
+})
+
+test('a link is dead only after a probe could have been answered', async () => {
+  expect(await problems('link.probeInterval=25s')).toContain('link.deadAfter: expected longer than link.probeInterval')
+})
+
+test('checks across settings wait for settings that can be read', async () => {
+  expect(await problems('routes=7', 'lanes.alarms=null')).toBe('--set routes: expected a list of at most 1000 entries, got 7')
+})
+
+test('every setting has a description and bounds', () => {
+  for (const { path, description, bounds } of describeSettings(edgecoreSchema)) {
+    expect([path, description]).toEqual([path, expect.stringMatching(/\.$/)])
+    expect([path, bounds]).not.toEqual([path, ''])
+  }
+})

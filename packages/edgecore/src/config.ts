@@ -1,0 +1,176 @@
+import {
+  bytes, durationMs, filePath, listOf, listenSettings, logSettings, mapOf, oneOf, section, textOf, whole, type ConfigOf
+} from '@holdfast/runtime'
+import { z } from 'zod'
+
+/** A lane's name that means: to local subscribers only. */
+export const localOnly = 'local'
+
+const laneName = {
+  expected: 'a lane name of a-z, 0-9 and "-", at most 32 characters, other than "local"',
+  pattern: /^(?!local$)[a-z][a-z0-9-]*$/, lengthMax: 32
+}
+
+/** Levels of an MQTT topic filter, each literal, `+`, or a name in braces; `#` may be the last. */
+const filterPattern = /^(?:(?:[^+#{}/\0]*|\+|\{[a-z]+\})\/)*(?:[^+#{}/\0]*|\+|#|\{[a-z]+\})$/
+
+const laneSettings = z.strictObject({
+  priority: oneOf(['high', 'normal', 'low']).prefault('normal')
+    .describe('High is committed before the others and has eight times their share of the link; low has the least.'),
+  bytesMax: bytes({ min: 2 ** 16, max: 2 ** 40 }).prefault('512MiB').describe('Bytes that may wait for the cloud.'),
+  ageMax: durationMs({ min: 1000, max: 3650 * 86_400_000 }).optional()
+    .describe('Records that waited longer, counted in uptime, give way to a gap record; without it none do.'),
+  overflow: oneOf(['reject', 'drop-oldest']).prefault('reject')
+    .describe('At bytesMax: refuse new records, or let the oldest give way to a gap record.'),
+  commitIntervalMs: whole({ max: 1000 }).prefault(0)
+    .describe('How long a record may wait for others to share its fsync; its acknowledgement waits too.'),
+  keepBytes: bytes({ max: 2 ** 40 }).prefault('8MiB')
+    .describe('Acknowledged records stay readable on the node up to so many bytes.'),
+  keepAge: durationMs({ max: 3650 * 86_400_000 }).prefault('1h')
+    .describe('Acknowledged records stay readable on the node for so long.')
+})
+
+const routeSettings = z.strictObject({
+  filter: textOf({
+    expected: 'an MQTT topic filter; a level may be {namespace} or {name}', pattern: filterPattern, lengthMax: 1024
+  }).describe('Topics of this route. A level may be named, such as {namespace}, to be used in `device`.'),
+  device: textOf({
+    expected: 'a device such as "{namespace}/{name}", or "node"',
+    pattern: /^(?:node|(?:\{[a-z]+\}|[^/{}+#\0]+)\/(?:\{[a-z]+\}|[^/{}+#\0]+))$/, lengthMax: 512
+  }).prefault('node').describe('Device that the records are of, made from named levels; `node` is the node itself.'),
+  lane: textOf({
+    expected: 'the name of a lane, or "local"', pattern: /^[a-z][a-z0-9-]*$/, lengthMax: 32
+  }).describe('Lane that the records go to; `local` keeps them on the node, for its subscribers only.')
+})
+
+type Route = z.output<typeof routeSettings>
+
+/** edgecore's configuration, and the source of its reference page. */
+export const edgecoreSchema = section({
+  dataDir: filePath().prefault('/var/lib/holdfast/edge')
+    .describe('Folder of the database, the identity and the endpoints.'),
+  server: textOf({
+    expected: 'a URL such as wss://cloud.example:10000', pattern: /^wss:\/\/[^\s/?#]+\/?$/, lengthMax: 512
+  }).optional().describe('Tunnel of the cloud, instead of the one that the node joined.'),
+  mqtt: section({
+    ...listenSettings('127.0.0.1', 1883),
+    packetBytesMax: bytes({ min: 1024, max: 328_704 }).prefault('257KiB')
+      .describe('Longest packet: a record of 256 KiB and its header. The connection is closed at a longer one.'),
+    connectionsMax: whole({ min: 1, max: 100_000 }).prefault(2000)
+      .describe('Connections at a time; one more is closed at once.'),
+    connectTimeout: durationMs({ min: 100, max: 60_000 }).prefault('10s')
+      .describe('From the connection to the whole CONNECT packet; past it the connection is closed.'),
+    pendingBytesMaxPerClient: bytes({ min: 1024, max: 2 ** 28 }).prefault('1MiB')
+      .describe('Bytes of one client that wait for their commit; past it its socket is not read.'),
+    pendingBytesMax: bytes({ min: 2 ** 16, max: 2 ** 32 }).prefault('32MiB')
+      .describe('Bytes of all clients that wait for their commit; past it no socket is read.'),
+    fullWait: durationMs({ max: 60_000 }).prefault('5s')
+      .describe('How long a publish may wait for room in a full lane before its connection is closed.'),
+    keepaliveMax: durationMs({ min: 1000, max: 65_535_000 }).prefault('20m')
+      .describe('Longest keep-alive; a client that asks for more, or for none, is held to this.'),
+    subscriptionsMaxPerClient: whole({ min: 1, max: 10_000 }).prefault(100)
+      .describe('Subscriptions of one client; a further one is answered with failure (0x80).'),
+    retainedCountMax: whole({ max: 1_000_000 }).prefault(10_000)
+      .describe('Retained messages; at the bound a new topic is not retained, and counted.'),
+    retainedBytesMax: bytes({ max: 2 ** 34 }).prefault('16MiB')
+      .describe('Bytes of retained messages; at the bound a message is not retained, and counted.'),
+    sessionsMax: whole({ min: 1, max: 100_000 }).prefault(1000)
+      .describe('Persistent sessions; at the bound a new one is refused with CONNACK 3.'),
+    sessionExpiry: durationMs({ min: 1000, max: 3650 * 86_400_000 }).prefault('7d')
+      .describe('A persistent session whose client has been away for so much uptime is forgotten.'),
+    offlineQueueCountMax: whole({ max: 1_000_000 }).prefault(1000)
+      .describe('Messages kept for a client that is away; the newest beyond it are dropped, and counted.'),
+    offlineQueueBytesMax: bytes({ max: 2 ** 32 }).prefault('1MiB')
+      .describe('Bytes kept for a client that is away; the newest beyond it are dropped, and counted.')
+  }),
+  http: section({
+    ...listenSettings('127.0.0.1', 10_555),
+    bodyBytesMax: bytes({ min: 1024, max: 2 ** 26 }).prefault('1MiB').describe('Longest request body; past it 413.'),
+    recordsPerRequestMax: whole({ min: 1, max: 100_000 }).prefault(10_000)
+      .describe('Records of one request; past it 413.'),
+    connectionsMax: whole({ min: 1, max: 100_000 }).prefault(256)
+      .describe('Connections at a time; one more is closed at once.'),
+    requestsInFlightMax: whole({ min: 1, max: 10_000 }).prefault(64)
+      .describe('Requests handled at a time; one more is answered 503 with Retry-After.'),
+    headersTimeout: durationMs({ min: 100, max: 600_000 }).prefault('10s')
+      .describe('For the headers of a request; past it 408.'),
+    requestTimeout: durationMs({ min: 100, max: 600_000 }).prefault('30s')
+      .describe('For a whole request; past it 408.'),
+    idleTimeout: durationMs({ min: 100, max: 600_000 }).prefault('60s')
+      .describe('Between requests; past it the connection is closed.'),
+    idempotencyAge: durationMs({ max: 86_400_000 }).prefault('10m')
+      .describe('How long an Idempotency-Key is remembered.'),
+    idempotencyKeysMax: whole({ max: 1_000_000 }).prefault(10_000)
+      .describe('Idempotency-Keys remembered; the oldest make room.')
+  }),
+  ops: section(listenSettings('127.0.0.1', 9092)),
+  lanes: mapOf(laneName, laneSettings, {
+    alarms: { priority: 'high', bytesMax: '64MiB' },
+    telemetry: { priority: 'normal', bytesMax: '512MiB' }
+  }).describe('Lanes by name; the defaults are alarms and telemetry, and `name: null` takes one away.'),
+  routes: listOf(routeSettings, { lengthMax: 1000 }, [
+    { filter: 'devices/{namespace}/{name}/telemetry', device: '{namespace}/{name}', lane: 'telemetry' },
+    { filter: 'devices/{namespace}/{name}/alarms', device: '{namespace}/{name}', lane: 'alarms' },
+    { filter: '$ke/events/device/{namespace}/{name}/data/update', device: '{namespace}/{name}', lane: 'telemetry' },
+    { filter: '$hw/events/upload/#', lane: 'telemetry' },
+    { filter: 'SYS/dis/upload_records', lane: 'telemetry' },
+    { filter: '+/user/#', lane: 'telemetry' }
+  ]).describe('Topics that become records; the first route that matches holds. Others stay local, and are counted.'),
+  disk: section({
+    freeFloorBytes: bytes({ max: 2 ** 40 }).prefault('64MiB')
+      .describe('Free space below which new records are refused while the backlog drains.'),
+    ballastBytes: bytes({ max: 2 ** 32 }).prefault('16MiB')
+      .describe('A file given up at a full disk, so that the backlog can still be trimmed; restored later.')
+  }),
+  link: section({
+    probeInterval: durationMs({ min: 100, max: 3_600_000 }).prefault('10s')
+      .describe('Silence after which a probe goes out.'),
+    deadAfter: durationMs({ min: 200, max: 3_600_000 }).prefault('25s')
+      .describe('Silence after which the link is dead; longer in proportion to what is in flight on a slow link.'),
+    retryMax: durationMs({ min: 100, max: 3_600_000 }).prefault('30s')
+      .describe('Longest time between attempts to connect.'),
+    inFlightBytesMax: bytes({ min: 2 ** 16, max: 2 ** 26 }).prefault('4MiB')
+      .describe('Record bytes sent and not acknowledged, at most; fewer on a slow link.')
+  }),
+  log: logSettings()
+}).superRefine((config, context) => {
+  for (const [i, route] of config.routes.entries()) {
+    const problem = routeProblem(route, config.lanes)
+    if (problem === undefined) continue
+    context.addIssue({ code: 'custom', path: ['routes', i, problem.key], message: problem.what })
+  }
+  if (config.link.deadAfter <= config.link.probeInterval) {
+    context.addIssue({
+      code: 'custom', path: ['link', 'deadAfter'],
+      message: 'expected longer than link.probeInterval, or no probe is ever answered'
+    })
+  }
+}, { when: ({ value }) => wellFormed(value) })
+
+export type EdgecoreConfig = ConfigOf<typeof edgecoreSchema>
+
+/** True where the parts that the checks across settings read have their shape, whatever else is wrong. */
+function wellFormed(value: unknown): boolean {
+  const parts = z.object({
+    lanes: z.record(z.string(), z.unknown()),
+    routes: z.array(z.object({ filter: z.string(), device: z.string(), lane: z.string() })),
+    link: z.object({ probeInterval: z.number(), deadAfter: z.number() })
+  })
+  return parts.safeParse(value).success
+}
+
+function routeProblem(
+  route: Route, lanes: Readonly<Record<string, unknown>>
+): { readonly key: 'lane' | 'device', readonly what: string } | undefined {
+  if (route.lane !== localOnly && !Object.hasOwn(lanes, route.lane)) {
+    const known = [...Object.keys(lanes), localOnly].join(', ')
+    return { key: 'lane', what: `expected one of ${known}, got ${JSON.stringify(route.lane)}` }
+  }
+  const named = levelNames(route.filter)
+  const missing = levelNames(route.device).find(name => !named.includes(name))
+  if (missing === undefined) return undefined
+  const what = `${JSON.stringify(route.device)} uses {${missing}}, which ${route.filter} does not name`
+  return { key: 'device', what }
+}
+
+const levelNames = (text: string): string[] => [...text.matchAll(/\{([a-z]+)\}/g)].map(match => match[1]!)

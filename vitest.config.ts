@@ -1,0 +1,20 @@
+import { defineConfig } from 'vitest/config'
+
+const project = (name: string, include: string[], testTimeoutMs: number) => ({
+  test: { name, include, testTimeout: testTimeoutMs, hookTimeout: testTimeoutMs, environment: 'node' as const }
+})
+
+export default defineConfig({
+  test: {
+    // Real processes and a noisy machine: two files at a time is what two cores carry.
+    maxWorkers: 2,
+    passWithNoTests: true,
+    reporters: ['default', './test/summary-reporter.ts'],
+    projects: [
+      project('unit', ['protos/**/*.test.ts', 'packages/**/*.test.ts', 'test/*.test.ts', 'bench/**/*.test.ts'], 20_000),
+      project('sim', ['test/sim/**/*.test.ts'], 300_000),
+      project('e2e', ['test/e2e/**/*.test.ts'], 120_000),
+      project('system', ['test/system/**/*.test.ts'], 300_000)
+    ]
+  }
+})
