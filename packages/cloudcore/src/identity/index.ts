@@ -1,0 +1,7 @@
+export * from './authority.ts'
+export * from './error-codes.ts'
+export * from './https-server.ts'
+export * from './joining.ts'
+export * from './limits.ts'
+export * from './tls-options.ts'
+export * from './tokens.ts'
