@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { cloudcoreSchema } from '../packages/cloudcore/src/config.ts'
 import { edgecoreSchema } from '../packages/edgecore/src/config.ts'
 import {
-  describeSettings, exitCodes, type ConfigSchema, type ErrorTable, type MetricTable
+  describeSettings, exitCodes, loadConfig, printConfig, type ConfigSchema, type ErrorTable, type MetricTable
 } from '../packages/runtime/src/index.ts'
 
 const root = dirname(import.meta.dirname)
@@ -74,8 +74,8 @@ async function limitsPage(): Promise<string> {
   const intro = 'Every queue, size and count has a bound, and says what happens at it. These are fixed; those that can be set '
     + 'are in [configuration.md](configuration.md).'
   return page('Limits', intro, found.map(({ source, rows }) => `## ${heading(source)}\n\n`
-    + grid(['limit', 'value', 'what', 'at the limit'], Object.entries(rows).map(([name, { value, unit, meaning, atLimit }]) =>
-      [name, `${value} ${unit}`, meaning, atLimit]))))
+    + grid(['limit', 'value', 'what', 'at the limit'], Object.entries(rows).map(
+      ([name, { value, unit, meaning, atLimit }]) => [name, `${value} ${unit}`, meaning, atLimit]))))
 }
 
 async function metricsPage(): Promise<string> {
@@ -91,15 +91,18 @@ async function metricsPage(): Promise<string> {
   ])
 }
 
-function configurationPage(): string {
-  const program = (name: string, schema: ConfigSchema): string => `## ${name}\n\n` + grid(
-    ['setting', 'type', 'default', 'bounds', 'meaning'],
-    describeSettings(schema).map(line => [`\`${line.path}\``, line.type, line.default === '' ? '' : `\`${line.default}\``,
-      line.bounds, line.description]))
+async function configurationPage(): Promise<string> {
+  const program = async (name: string, schema: ConfigSchema): Promise<string> => {
+    const rows = describeSettings(schema).map(line =>
+      [`\`${line.path}\``, line.type, `\`${line.default}\``, line.bounds, line.description])
+    const defaults = await printConfig(schema, await loadConfig(schema, {}))
+    return `## ${name}\n\n${grid(['setting', 'type', 'default', 'bounds', 'meaning'], rows)}\n`
+      + `The defaults as a file:\n\n\`\`\`yaml\n${defaults}\`\`\`\n`
+  }
   return page('Configuration', 'Settings come from the defaults, then `--config FILE` (YAML), then each `--set path=value`. '
-    + '`--print-config` prints what is in effect, with the defaults of maps and lists. Sizes are written `512MiB`, durations '
+    + '`--print-config` prints what is in effect. Sizes are written `512MiB`, durations '
     + '`10s`. In a map, `name: null` takes a default away; a list replaces the default list.', [
-    program('edgecore', edgecoreSchema), program('cloudcore', cloudcoreSchema)
+    await program('edgecore', edgecoreSchema), await program('cloudcore', cloudcoreSchema)
   ])
 }
 
@@ -107,7 +110,7 @@ const pages: Readonly<Record<string, string>> = {
   'errors.md': await errorsPage(),
   'limits.md': await limitsPage(),
   'metrics.md': await metricsPage(),
-  'configuration.md': configurationPage()
+  'configuration.md': await configurationPage()
 }
 
 const stale = Object.entries(pages).filter(([name, text]) => readOrEmpty(join(root, 'docs', name)) !== text)

@@ -117,12 +117,12 @@ test('every setting is described with path, type, default and bounds', () => {
   expect(describeSettings(schema).map(line => [line.path, line.type, line.default, line.bounds, line.description])).toEqual([
     ['folder', 'text', '/var', 'at most 99 characters', 'Where.'],
     ['url', 'text', 'none', 'at most 99 characters', 'Whither.'],
-    ['lanes', 'map', 'see below', 'each name a name of a-z', 'Lanes.'],
+    ['lanes', 'map', 'telemetry, alarms', 'each name a name of a-z', 'Lanes.'],
     ['lanes.<name>.bytesMax', 'size', '512MiB', '0 to 1024GiB', 'How much.'],
     ['lanes.<name>.ageMax', 'duration', 'none', '0s to 30d', 'How long.'],
     ['lanes.<name>.overflow', 'word', 'reject', 'reject, drop-oldest', 'What then.'],
     ['lanes.<name>.weight', 'whole number', '1', '1 to 8', 'How often.'],
-    ['topics', 'list', 'see below', 'at most 3 entries', 'Topics.'],
+    ['topics', 'list', 'a, b', 'at most 3 entries', 'Topics.'],
     ['topics.<n>', 'text', 'required', 'at most 9 characters', 'One topic.']
   ])
 })

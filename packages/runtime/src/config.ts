@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { HoldfastError, describeError } from './errors.ts'
 import { settingTypes, type SettingType, type TextRules, textOf } from './units.ts'
 
-/** A program's configuration: a `section` of settings, each with a description, bounds, and a default or `.optional()`. */
+/** A program's configuration: a `section` of settings, each described, bounded, with a default or `.optional()`. */
 export type ConfigSchema = z.ZodType<object, unknown>
 
 /** What a program works with: the schema's output, frozen in depth. */
@@ -41,8 +41,8 @@ export function listOf<Element extends z.ZodType>(
 /** The schema as a tree that can be walked beside a configuration. */
 type SettingNode = { readonly description: string } & (
   | { readonly kind: 'section', readonly children: ReadonlyMap<string, SettingNode> }
-  | { readonly kind: 'map', readonly name: SettingType, readonly value: SettingNode }
-  | { readonly kind: 'list', readonly about: SettingType, readonly element: SettingNode }
+  | { readonly kind: 'map', readonly name: SettingType, readonly value: SettingNode, readonly fallback: Fallback }
+  | { readonly kind: 'list', readonly about: SettingType, readonly element: SettingNode, readonly fallback: Fallback }
   | { readonly kind: 'setting', readonly about: SettingType, readonly fallback: Fallback }
 )
 
@@ -70,11 +70,12 @@ function nodeOf(schema: z.core.$ZodType, description = '', fallback: Fallback = 
     case 'record':
       return {
         kind: 'map', description: said,
-        name: settingTypes.get(def.keyType) ?? unnamedType, value: nodeOf(def.valueType)
+        name: settingTypes.get(def.keyType) ?? unnamedType, value: nodeOf(def.valueType), fallback
       }
     case 'array':
       return {
-        kind: 'list', description: said, about: settingTypes.get(schema) ?? unnamedType, element: nodeOf(def.element)
+        kind: 'list', description: said, fallback,
+        about: settingTypes.get(schema) ?? unnamedType, element: nodeOf(def.element)
       }
     default:
       return { kind: 'setting', description: said, about: settingTypes.get(schema) ?? unnamedType, fallback }
@@ -102,25 +103,32 @@ export function describeSettings(schema: ConfigSchema): SettingLine[] {
         return
       case 'map':
         lines.push({
-          path, type: 'map', default: 'see below', bounds: `each name ${node.name.expected}`,
+          path, type: 'map', default: shownDefault(node.fallback), bounds: `each name ${node.name.expected}`,
           description: node.description
         })
         return visit(node.value, `${path}.<name>`)
       case 'list':
         lines.push({
-          path, type: 'list', default: 'see below', bounds: node.about.bounds,
+          path, type: 'list', default: shownDefault(node.fallback), bounds: node.about.bounds,
           description: node.description
         })
         return visit(node.element, `${path}.<n>`)
       case 'setting': {
-        const { fallback, about } = node
-        const shown = fallback.kind === 'value' ? String(fallback.value) : fallback.kind
-        lines.push({ path, type: about.type, default: shown, bounds: about.bounds, description: node.description })
+        const { fallback, about, description } = node
+        lines.push({ path, type: about.type, default: shownDefault(fallback), bounds: about.bounds, description })
       }
     }
   }
   visit(nodeOf(schema), '')
   return lines
+}
+
+/** A map's names, a list's values where they are short, or the value itself. */
+function shownDefault(fallback: Fallback): string {
+  if (fallback.kind !== 'value') return fallback.kind
+  const { value } = fallback
+  if (!Array.isArray(value)) return isMap(value) ? Object.keys(value).join(', ') : String(value)
+  return value.every(entry => typeof entry === 'string') ? value.join(', ') : `${value.length} entries`
 }
 
 /** A configuration as a file would hold it: sizes and durations with their units. */

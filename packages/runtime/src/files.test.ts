@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -22,8 +22,9 @@ test('a file is replaced as a whole, with its mode, and nothing else is left', a
 
 test('a write that fails leaves the old content and no temporary file', async () => {
   const path = await folder()
-  await expect(writeFileAtomic(path, 'x')).rejects.toThrow()
-  expect(await readdir(path)).toEqual([])
+  await mkdir(join(path, 'taken'))
+  await expect(writeFileAtomic(join(path, 'taken'), 'x')).rejects.toThrow()
+  expect(await readdir(path)).toEqual(['taken'])
   await expect(writeFileAtomic(join(path, 'none', 'x'), 'x')).rejects.toMatchObject({ code: 'ENOENT' })
 })
 
@@ -34,7 +35,8 @@ test('endpoints are there while a program is ready, and only then', async () => 
     await using file = await EndpointsFile.open(path)
     expect(await readdir(path)).toEqual([])
     await file.publish({ mqtt: 'mqtt://127.0.0.1:1', ops: 'http://127.0.0.1:2' })
-    expect(JSON.parse(await readFile(file.path, 'utf8'))).toEqual({ mqtt: 'mqtt://127.0.0.1:1', ops: 'http://127.0.0.1:2' })
+    expect(JSON.parse(await readFile(file.path, 'utf8')))
+      .toEqual({ mqtt: 'mqtt://127.0.0.1:1', ops: 'http://127.0.0.1:2' })
   }
   expect(await readdir(path)).toEqual([])
 })

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { request as httpRequest } from 'node:http'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { HttpProblem, HttpServer, jsonReply, type HttpRoute, type HttpServerOptions } from './http-server.ts'
@@ -17,13 +17,21 @@ const echo: HttpRoute = {
     jsonReply({ ...params, q: query.get('q'), host: headers.host, length: (await body()).length })
 }
 
-async function open(routes: readonly HttpRoute[], changes: Partial<HttpServerOptions> = {}, log = silentLog): Promise<HttpServer> {
+async function open(
+  routes: readonly HttpRoute[], changes: Partial<HttpServerOptions> = {}, log = silentLog
+): Promise<HttpServer> {
   const server = await HttpServer.open({ ...options, ...changes }, routes, { log })
   onTestFinished(() => server.close())
   return server
 }
 
-async function dial(server: HttpServer): Promise<{ socket: Socket, received: () => string, ended: Promise<unknown> }> {
+interface Dialled {
+  readonly socket: Socket
+  readonly received: () => string
+  readonly ended: Promise<unknown>
+}
+
+async function dial(server: HttpServer): Promise<Dialled> {
   const socket = connect(server.port, '127.0.0.1')
   let text = ''
   socket.on('data', chunk => { text += chunk.toString() })
@@ -89,7 +97,7 @@ test('an awaited body within the bound is continued', async () => {
   request.flushHeaders()
   await once(request, 'continue')
   request.end('12345')
-  const [response] = await once(request, 'response') as [import('node:http').IncomingMessage]
+  const [response] = await once(request, 'response') as [IncomingMessage]
   expect(response.statusCode).toBe(200)
   response.resume()
 })
@@ -99,7 +107,9 @@ test('a body without a length is refused at the bound, and cut when it goes on',
   const { socket, received, ended } = await dial(server)
   socket.write('POST /v1/a/b/echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n')
   const chunk = `64\r\n${'x'.repeat(100)}\r\n`
-  const feed = (): void => { if (!socket.destroyed) socket.write(chunk, error => { if (error == null) setImmediate(feed) }) }
+  const feed = (): void => {
+    if (!socket.destroyed) socket.write(chunk, () => { setImmediate(feed) })
+  }
   feed()
   await ended
   expect(received()).toMatch(/^HTTP\/1\.1 413 /)

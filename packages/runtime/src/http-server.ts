@@ -45,7 +45,7 @@ export interface HttpRequest {
   /** Aborts when the client is gone or the server stops. */
   readonly signal: AbortSignal
   /** The whole body. Rejects with problem 413 past the bound. */
-  body(): Promise<Buffer>
+  readonly body: () => Promise<Buffer>
 }
 
 export interface HttpReply {

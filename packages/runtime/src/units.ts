@@ -81,7 +81,7 @@ export function bytes(bounds: Bounds) {
   }, input => within(typeof input === 'number' ? input : parseBytes(String(input)), min, max))
 }
 
-/** A span of time. Accepts `500ms`, `10s`, `5m`, `12h`, `7d`, `0`; gives milliseconds. Other bare numbers are refused. */
+/** A span of time. Accepts `500ms`, `10s`, `5m`, `12h`, `7d`, `0`; gives milliseconds. A bare number is refused. */
 export function durationMs(bounds: Bounds) {
   const { min = 0, max } = bounds
   const range = `${formatDurationMs(min)} to ${formatDurationMs(max)}`
