@@ -24,6 +24,16 @@ export const storeErrorCodes = {
     cause: 'The store was used after it had been closed.',
     remedy: 'Expected only while the process stops; otherwise report it.',
     retryable: false
+  },
+  OUTBOX_FULL: {
+    cause: 'A lane holds as many bytes for the cloud as its `bytesMax` allows, and its policy is `reject`.',
+    remedy: 'Restore the link so that the lane drains, raise `lanes.<name>.bytesMax`, or set its overflow to `drop-oldest`.',
+    retryable: true
+  },
+  DISK_FULL: {
+    cause: 'Free space is below `disk.freeFloorBytes`; new records are refused while the backlog drains.',
+    remedy: 'Free some space on the file system of the data directory, or restore the link.',
+    retryable: true
   }
 } as const satisfies ErrorTable
 

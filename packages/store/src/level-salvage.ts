@@ -117,6 +117,22 @@ async function logSource(path: string, onDamage: OnDamage): Promise<Source> {
   }
 }
 
+/** How the damage begins that a crash in mid-write leaves: nobody was told that this record is durable. */
+const tornEnd = 'the last fragment, at'
+
+/**
+ * What LevelDB will leave out, without a word, when it opens this folder: damaged records of its logs. A record that a
+ * crash cut short at the end of a log is not among them. Empty where there is no such folder.
+ */
+export async function damagedLogRecords(folder: string): Promise<string[]> {
+  const damage: string[] = []
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!/^\d+\.log$/.test(name)) continue
+    readLog(await readFile(join(folder, name)), [], what => { if (!what.startsWith(tornEnd)) damage.push(`${name}: ${what}`) })
+  }
+  return damage
+}
+
 /**
  * Fragments in blocks of 32 KiB: masked CRC (4), length (2), kind (1: whole, 2: first, 3: middle, 4: last). A
  * fragment with a wrong CRC is passed by its length once; if what follows does not fit either, the rest of the block
@@ -134,7 +150,7 @@ function readLog(log: Buffer, versions: Version[], onDamage: OnDamage): void {
       if (kind === 0 && length === 0) break
       const next = at + logHeaderBytes + length
       if (next > end) {
-        onDamage(`fragment at ${at} is cut short`)
+        onDamage(end === log.length ? `${tornEnd} ${at} is cut short` : `fragment at ${at} is cut short`)
         record = undefined
         break
       }

@@ -4,7 +4,7 @@ import { HoldfastError, describeError } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
 import { Level } from 'level'
 import type { StoreErrorCode } from './error-codes.ts'
-import { salvageLevelFiles } from './level-salvage.ts'
+import { damagedLogRecords, salvageLevelFiles } from './level-salvage.ts'
 import { scanBytesMaxDefault } from './sorted-entries.ts'
 import type { ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from './store.ts'
 
@@ -199,6 +199,11 @@ export function levelStoreOpener(
   const { log, clock } = components
   return {
     open: () => LevelStore.open(options),
+    async suspect() {
+      const damage = await damagedLogRecords(path)
+      if (damage.length > 0) log.error('records of the store are damaged and will be missing', { path, damage: damage.slice(0, damagesNamed) })
+      return damage.length > 0
+    },
     async quarantine() {
       try {
         await mkdir(quarantineDir, { recursive: true })

@@ -77,6 +77,9 @@ export class SimulatedDisk implements StoreOpener {
     })
   }
 
+  /** Always false: what is lost here is lost without a trace. */
+  async suspect(): Promise<boolean> { return false }
+
   async quarantine(): Promise<string> {
     invariant(this.#store === undefined, 'only a closed store can be moved')
     const place = `quarantine-${this.#quarantined.size}`

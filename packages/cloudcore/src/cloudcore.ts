@@ -1,0 +1,71 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { zstdDecompressSync } from 'node:zlib'
+import { EndpointsFile, SystemClock, SystemRandom, endpointUrl, runAll } from '@holdfast/runtime'
+import type { Log } from '@holdfast/runtime'
+import { levelStoreOpener } from '@holdfast/store'
+import type { CloudcoreConfig } from './config.ts'
+import { Hub } from './hub/hub.ts'
+import { TunnelServer } from './hub/web-socket-server.ts'
+import { Authority, HttpsServer, Joining, Tokens, nodeNameOfPeer, serverTlsOptions } from './identity/index.ts'
+import { LevelLog } from './log/level-log.ts'
+import { openOperations } from './ops/operations.ts'
+
+export interface CloudcoreComponents {
+  readonly log: Log
+  readonly version: string
+  /** This machine's name, for the server certificate. */
+  readonly hostname: string
+}
+
+/** Runs cloudcore until `shutdown` aborts and all is closed. Rejects where it cannot start, or on a fault. */
+export async function runCloudcore(config: CloudcoreConfig, components: CloudcoreComponents, shutdown: AbortSignal): Promise<void> {
+  const { log, version } = components
+  const clock = new SystemClock()
+  const random = new SystemRandom()
+  await mkdir(config.dataDir, { recursive: true, mode: 0o750 })
+  await using endpoints = await EndpointsFile.open(config.dataDir)
+  const authority = await Authority.open({
+    folder: join(config.dataDir, 'identity'), serverNames: config.serverNames, hostname: components.hostname
+  }, { clock, log })
+  const tokens = await Tokens.open({ folder: authority.folder, ca: authority.ca }, { clock, log })
+  const opener = levelStoreOpener({
+    path: join(config.dataDir, 'log'), quarantineDir: join(config.dataDir, 'quarantine')
+  }, { log, clock })
+  await using cloudLog = await LevelLog.open({
+    retentionBytesMax: config.retention.bytesMax, retentionAgeMaxMs: config.retention.ageMax
+  }, { opener, clock, random, log })
+  const hub = new Hub({
+    helloMs: 10_000,
+    deadMs: 25_000,
+    software: version,
+    clusterUid: authority.clusterUid,
+    windowBytes: config.tunnel.windowBytes,
+    nodesMax: config.tunnel.nodesMax
+  }, {
+    cloudLog, clock, log,
+    decompress: (bytes, bytesMax) => zstdDecompressSync(bytes, { maxOutputLength: bytesMax })
+  })
+  const tunnel = new TunnelServer({
+    host: config.tunnel.host,
+    port: config.tunnel.port,
+    tls: serverTlsOptions(authority, 'tunnel'),
+    connectionsMax: config.tunnel.nodesMax + 64
+  }, { hub, log, nodeOf: socket => nodeNameOfPeer(socket, authority) })
+  const tunnelPort = await tunnel.listen()
+  const joining = new Joining({ tunnelUrl: config.publicUrl, tunnelPort: () => tunnelPort }, { authority, tokens, clock, log })
+  const https = new HttpsServer(config.https, { authority, joining, log })
+  const ops = await openOperations(config.ops, { cloudLog, hub, joining, log, clock, metrics: () => '' })
+  const publish = async (): Promise<void> => {
+    await endpoints.publish({
+      tunnel: endpointUrl('wss', config.tunnel.host, tunnelPort),
+      https: endpointUrl('https', config.https.host, await https.listening),
+      ops: ops.url
+    })
+    log.info('cloudcore is ready', { version, clusterUid: authority.clusterUid, logId: cloudLog.logId, endpoints: endpoints.path })
+  }
+  const ready = publish()
+  ready.catch(() => undefined)
+  await runAll([tunnel, ops, https], shutdown)
+  await ready
+}

@@ -1,0 +1,344 @@
+import { FrameError, decodeFrame, encodeFrame } from '@holdfast/protos'
+import type { Frame, Hello, HelloEpoch, HelloLane, LogBatches, LogPart, Watermark } from '@holdfast/protos'
+import { HoldfastError, describeError } from '@holdfast/runtime'
+import type { Clock, Log, NodeName, Timer } from '@holdfast/runtime'
+import { CloudSession, Fence, LogReceiver, ReceiveError } from '@holdfast/sync'
+import type { CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, Decompress, ReceivedBatch } from '@holdfast/sync'
+import type { AppendResult, CloudLog, CloudStream } from '../log/cloud-log.ts'
+
+export interface HubOptions extends CloudSessionOptions {
+  readonly clusterUid: string
+  /** Bytes of Log frames that one node may have unacknowledged. */
+  readonly windowBytes: number
+  /** Nodes known at a time; one more is refused. */
+  readonly nodesMax: number
+}
+
+export interface HubComponents {
+  readonly cloudLog: CloudLog
+  readonly clock: Clock
+  readonly log: Log
+  readonly decompress: Decompress
+}
+
+/** Counts since start, for metrics. */
+export interface HubStats {
+  /** Sessions that reached `live`. */
+  sessions: number
+  /** Ends of sessions by reason: `closed`, `silent`, `replaced`, or the code they were refused with. */
+  readonly ends: Map<string, number>
+  framesReceived: number
+  bytesReceived: number
+  recordsAppended: number
+  batchesAppended: number
+  phantomsDropped: number
+  gaps: number
+  /** Sessions refused because two machines have one identity. */
+  duplicates: number
+}
+
+/** What is known of a node apart from its log. */
+export interface NodePresence {
+  readonly name: NodeName
+  readonly connected: boolean
+  /** Wall time at which it last showed life, milliseconds. */
+  readonly lastSeenMs: number
+  readonly duplicateIdentity: boolean
+  readonly software: string
+}
+
+interface NodeEntry {
+  readonly name: NodeName
+  readonly fence: Fence
+  session: TunnelSession | undefined
+  lastSeenMs: number
+  software: string
+  /** Batches handed to the log and not settled, of all sessions. */
+  pending: number
+  /** Resolved when `pending` is zero. */
+  drained: (() => void)[]
+}
+
+/**
+ * The cloud's host of all tunnels. One session per node; a later one of the same boot replaces it, another boot fences
+ * it (docs/spec/session.md, SES-15). What a session does never touches another node's.
+ */
+export class Hub {
+  readonly stats: HubStats = {
+    sessions: 0, ends: new Map(), framesReceived: 0, bytesReceived: 0, recordsAppended: 0, batchesAppended: 0,
+    phantomsDropped: 0, gaps: 0, duplicates: 0
+  }
+
+  readonly options: HubOptions
+  readonly components: HubComponents
+  readonly #nodes = new Map<NodeName, NodeEntry>()
+  readonly #sessions = new Set<TunnelSession>()
+  #closed = false
+
+  constructor(options: HubOptions, components: HubComponents) {
+    this.options = options
+    this.components = components
+  }
+
+  /** A connection whose certificate was verified as `name`'s. Returns what the connection tells from now on. */
+  accept(name: NodeName, connection: Connection): ConnectionEvents {
+    const entry = this.#entry(name)
+    const session = new TunnelSession(this, entry, connection)
+    this.#sessions.add(session)
+    if (entry === undefined) {
+      session.refuse('NODES_FULL', `cloudcore holds ${this.options.nodesMax} nodes, its nodesMax: raise it`, 60_000)
+    } else if (this.#closed) session.refuse('STOPPING', 'cloudcore is stopping', 0)
+    return session
+  }
+
+  /** Ends all sessions; edges come back by themselves. */
+  close(): void {
+    this.#closed = true
+    for (const session of [...this.#sessions]) session.refuse('STOPPING', 'cloudcore is stopping', 0)
+  }
+
+  presence(): NodePresence[] {
+    const nowMs = this.components.clock.monotonicMs()
+    return [...this.#nodes.values()].map(entry => ({
+      name: entry.name,
+      connected: entry.session !== undefined,
+      lastSeenMs: entry.session === undefined ? entry.lastSeenMs : this.components.clock.wallMs(),
+      duplicateIdentity: entry.fence.duplicateIdentity(nowMs),
+      software: entry.software
+    }))
+  }
+
+  /** For TunnelSession. */
+  ended(session: TunnelSession, reason: string): void {
+    this.#sessions.delete(session)
+    this.stats.ends.set(reason, (this.stats.ends.get(reason) ?? 0) + 1)
+  }
+
+  #entry(name: NodeName): NodeEntry | undefined {
+    let entry = this.#nodes.get(name)
+    if (entry === undefined && this.#nodes.size < this.options.nodesMax) {
+      const lastSeenMs = this.components.clock.wallMs()
+      entry = { name, fence: new Fence(), session: undefined, lastSeenMs, software: '', pending: 0, drained: [] }
+      this.#nodes.set(name, entry)
+    }
+    return entry
+  }
+}
+
+/** One connection: carries out what CloudSession and LogReceiver say. */
+class TunnelSession implements ConnectionEvents {
+  readonly #hub: Hub
+  readonly #node: NodeEntry
+  readonly #connection: Connection
+  readonly #session: CloudSession
+  readonly #streams = new Map<string, CloudStream>()
+  #receiver: LogReceiver | undefined
+  /** Added to stamps of a boot whose clock was not set, milliseconds. */
+  #correctionMs = 0
+  #bootId = ''
+  #alarm: Timer | undefined
+  #ackScheduled = false
+  #log: Log
+
+  constructor(hub: Hub, node: NodeEntry | undefined, connection: Connection) {
+    this.#hub = hub
+    this.#node = node ?? {
+      name: '' as NodeName, fence: new Fence(), session: undefined, lastSeenMs: 0, software: '', pending: 0, drained: []
+    }
+    this.#connection = connection
+    this.#session = new CloudSession(hub.options)
+    this.#log = hub.components.log.with({ node: this.#node.name })
+    this.#step({ kind: 'opened' })
+  }
+
+  refuse(code: string, message: string, retryAfterMs: number): void {
+    this.#step({ kind: 'refuse', code, message, retryAfterMs })
+  }
+
+  onMessage(message: Buffer): void {
+    const { stats } = this.#hub
+    stats.framesReceived++
+    stats.bytesReceived += message.length
+    let frame: Frame
+    try {
+      frame = decodeFrame(message)
+    } catch (error) {
+      if (!(error instanceof FrameError)) throw error
+      this.#step({ kind: 'violation', code: error.code, message: error.message })
+      return
+    }
+    switch (frame.kind) {
+      case 'log-batches':
+      case 'log-part': return this.#receive(frame)
+      case 'hello': return this.#step({ kind: 'hello', hello: frame })
+      case 'probe': return this.#step({ kind: 'probe', nonce: frame.nonce })
+      default: this.#step({ kind: 'violation', code: 'FRAME_UNEXPECTED', message: `a ${frame.kind} frame from the edge` })
+    }
+  }
+
+  onClose(): void { this.#step({ kind: 'closed' }) }
+
+  #step(event: CloudEvent): void {
+    for (const effect of this.#session.step(event, this.#hub.components.clock.monotonicMs())) this.#perform(effect)
+  }
+
+  #perform(effect: CloudEffect): void {
+    switch (effect.kind) {
+      case 'open-streams': {
+        this.#open(effect.hello).catch((error: unknown) => {
+          const code = error instanceof HoldfastError ? error.code : 'LOG_UNAVAILABLE'
+          this.#log.error('session refused', { code, error: describeError(error) })
+          this.refuse(code, describeError(error), 5000)
+        })
+        return
+      }
+      case 'send': return this.#connection.send(encodeFrame(effect.frame))
+      case 'close': return this.#connection.close(effect.code, effect.reason)
+      case 'set-alarm': {
+        this.#alarm?.cancel()
+        this.#alarm = this.#hub.components.clock.after(effect.delayMs, () => {
+          this.#step({ kind: 'alarm', bytesReceived: this.#connection.bytesReceived })
+        })
+        return
+      }
+      case 'end': return this.#end(effect.reason)
+    }
+  }
+
+  #end(reason: string): void {
+    this.#alarm?.cancel()
+    this.#receiver = undefined
+    if (this.#node.session === this) {
+      this.#node.session = undefined
+      this.#node.lastSeenMs = this.#hub.components.clock.wallMs()
+      this.#node.fence.seen(this.#hub.components.clock.monotonicMs())
+      this.#log.info('tunnel closed', { reason })
+    }
+    this.#hub.ended(this, reason)
+  }
+
+  /** Fences, waits for what older sessions of this node still have in the log's hands, opens the streams, welcomes. */
+  async #open(hello: Hello): Promise<void> {
+    const { cloudLog, clock } = this.#hub.components
+    const node = this.#node
+    const verdict = node.fence.admit(hello.bootId, hello.connectCounter, clock.monotonicMs())
+    if (verdict.kind === 'stale') {
+      this.refuse('SESSION_STALE', `connection ${hello.connectCounter} of boot ${hello.bootId} comes after a later one`, 0)
+      return
+    }
+    if (verdict.kind === 'duplicate') {
+      this.#hub.stats.duplicates++
+      this.#log.error('DuplicateIdentity: two machines use this node\'s identity', { refused: hello.bootId })
+      this.refuse('DUPLICATE_IDENTITY', `another machine runs as node ${node.name}: a data directory was copied or ` +
+        'restored; stop one of them, and join it under a name of its own', verdict.retryAfterMs)
+      return
+    }
+    if (verdict.fenced !== undefined) this.#log.info('a new start of the node fences the one before', { fenced: verdict.fenced })
+    const older = node.session
+    node.session = this
+    node.software = hello.software
+    this.#bootId = hello.bootId
+    older?.refuse('SESSION_REPLACED', 'a later connection of this node took over', 0)
+    this.#correctionMs = hello.clockSynchronised ? 0 : Math.round(clock.wallMs() - hello.wallMs)
+    if (node.pending > 0) await new Promise<void>(resolve => { node.drained.push(resolve) })
+    const watermarks: Watermark[] = []
+    const isNewLog = hello.logId !== '' && hello.logId !== cloudLog.logId
+    for (const lane of hello.lanes) {
+      for (const epoch of lane.epochs) watermarks.push(await this.#openStream(lane, epoch, isNewLog))
+    }
+    if (this.#session.state !== 'opening') return
+    const { windowBytes, clusterUid, software } = this.#hub.options
+    this.#receiver = new LogReceiver(hello.lanes, watermarks, windowBytes)
+    this.#hub.stats.sessions++
+    this.#log.info('tunnel open', { boot: hello.bootId, connection: hello.connectCounter, edge: hello.software })
+    this.#step({ kind: 'welcomed', welcome: {
+      clusterUid, logId: cloudLog.logId, wallMs: clock.wallMs(), watermarks, windowBytes, software
+    } })
+  }
+
+  /** Where the edge's first offset is above the watermark, what lies between is gone, and a gap says so (design §6). */
+  async #openStream(lane: HelloLane, epoch: HelloEpoch, isNewLog: boolean): Promise<Watermark> {
+    const { cloudLog, clock } = this.#hub.components
+    const stream = await cloudLog.openStream(this.#node.name, { id: lane.id, name: lane.name }, epoch)
+    this.#streams.set(epoch.epoch, stream)
+    const lost = epoch.first - cloudLog.watermark(stream).next
+    if (lost > 0) {
+      const reason = isNewLog ? 'cloud-log-new' : 'cloud-lost'
+      this.#log.error('records are gone from the cloud log and from the node', {
+        reason, lane: lane.name, epoch: epoch.epoch, first: epoch.first - lost, last: epoch.first - 1
+      })
+      const result = await new Promise<AppendResult>(resolve => {
+        cloudLog.writeGap(stream, lost, { reason, records: lost }, clock.wallMs(), resolve)
+      })
+      if (result.kind === 'failed') throw result.error
+      this.#hub.stats.gaps++
+    }
+    return { lane: lane.id, epoch: epoch.epoch, ...cloudLog.watermark(stream) }
+  }
+
+  #receive(frame: LogBatches | LogPart): void {
+    const receiver = this.#receiver
+    if (receiver === undefined) {
+      if (this.#session.state !== 'closed') {
+        this.#step({ kind: 'violation', code: 'FRAME_UNEXPECTED', message: `a ${frame.kind} frame before Welcome` })
+      }
+      return
+    }
+    const receivedAtMs = this.#hub.components.clock.wallMs()
+    try {
+      for (const received of receiver.receive(frame, this.#hub.components.decompress)) {
+        this.#append(receiver, received, receivedAtMs)
+      }
+    } catch (error) {
+      if (!(error instanceof ReceiveError)) throw error
+      this.#log.error('tunnel broken off over what the edge sent', { code: error.code, error: error.message })
+      this.#step({ kind: 'violation', code: error.code, message: error.message })
+    }
+  }
+
+  #append(receiver: LogReceiver, received: ReceivedBatch, receivedAtMs: number): void {
+    const { header, batch } = received
+    const stream = this.#streams.get(header.epoch)!
+    const correctionMs = header.clockSynchronised || header.bootId !== this.#bootId ? 0 : this.#correctionMs
+    this.#node.pending++
+    this.#hub.components.cloudLog.append(stream, batch, header, { receivedAtMs, correctionMs }, result => {
+      this.#settled(receiver, received, stream, result)
+      if (--this.#node.pending === 0) {
+        for (const wake of this.#node.drained.splice(0)) wake()
+      }
+    })
+  }
+
+  #settled(receiver: LogReceiver, received: ReceivedBatch, stream: CloudStream, result: AppendResult): void {
+    const { stats } = this.#hub
+    if (result.kind === 'conflict' || result.kind === 'failed') {
+      if (receiver !== this.#receiver) return
+      const code = result.kind === 'conflict' ? 'LOG_CONFLICT' : 'LOG_UNAVAILABLE'
+      const message = result.kind === 'conflict'
+        ? `epoch ${received.header.epoch} offset ${received.header.base}: the log is at ${result.next} and holds other bytes`
+        : describeError(result.error)
+      this.#log.error('append refused', { code, error: message })
+      this.refuse(code, message, 0)
+      return
+    }
+    if (result.kind === 'phantom') stats.phantomsDropped++
+    else {
+      stats.batchesAppended++
+      if (received.header.kind === 'gap') stats.gaps++
+      else stats.recordsAppended += received.header.count
+    }
+    const { next, crc } = this.#hub.components.cloudLog.watermark(stream)
+    receiver.settled(received, next, crc)
+    if (receiver === this.#receiver && !this.#ackScheduled) {
+      this.#ackScheduled = true
+      this.#hub.components.clock.soon(() => this.#sendAck(receiver))
+    }
+  }
+
+  /** One acknowledgement for all that a commit settled. */
+  #sendAck(receiver: LogReceiver): void {
+    this.#ackScheduled = false
+    const ack = receiver.takeAck()
+    if (ack !== undefined && receiver === this.#receiver) this.#connection.send(encodeFrame(ack))
+  }
+}

@@ -1,0 +1,79 @@
+import { HttpProblem, HttpServer, HoldfastError, describeError, jsonReply, operationsRoutes } from '@holdfast/runtime'
+import type { Clock, HttpRoute, Log } from '@holdfast/runtime'
+import type { Hub } from '../hub/hub.ts'
+import { identityErrorStatus } from '../identity/https-server.ts'
+import type { Joining } from '../identity/joining.ts'
+import type { CloudLog } from '../log/cloud-log.ts'
+import { nodesRoute } from './nodes.ts'
+import { recordsRoute } from './records.ts'
+
+export interface OperationsOptions {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+}
+
+export interface CloudOperationsComponents {
+  readonly cloudLog: CloudLog
+  readonly hub: Hub
+  readonly joining: Joining
+  readonly log: Log
+  readonly clock: Clock
+  /** The metrics as text. */
+  readonly metrics: () => string
+}
+
+/** cloudcore's operations port: records, nodes, join tokens, metrics, health. Whoever reaches it is trusted: loopback by default. */
+export async function openOperations(options: OperationsOptions, components: CloudOperationsComponents): Promise<HttpServer> {
+  const { cloudLog, hub, joining, log, metrics } = components
+  const logCheck = (): 'ok' | { reason: string } => {
+    try {
+      cloudLog.nodes()
+      return 'ok'
+    } catch (error) {
+      return { reason: describeError(error) }
+    }
+  }
+  return await HttpServer.open({
+    name: 'ops',
+    ...options,
+    bodyBytesMax: 64 * 1024,
+    connectionsMax: 1024,
+    requestsInFlightMax: 512,
+    headersTimeoutMs: 10_000,
+    requestTimeoutMs: 30_000,
+    idleTimeoutMs: 60_000,
+    drainMs: 500
+  }, [
+    recordsRoute({ cloudLog, log }),
+    nodesRoute({ cloudLog, presence: { nodes: () => hub.presence() } }),
+    tokensRoute(joining),
+    ...operationsRoutes({ metrics, live: { process: () => 'ok' }, ready: { 'cloud-log': logCheck } })
+  ], { log })
+}
+
+/** `POST /v1/tokens`: `{ttlSeconds?, uses?, node?}` → 201 with the token, shown this once. */
+function tokensRoute(joining: Joining): HttpRoute {
+  return {
+    method: 'POST',
+    path: '/v1/tokens',
+    async handle(request) {
+      const text = (await request.body()).toString()
+      let body: unknown
+      try {
+        body = text === '' ? {} : JSON.parse(text)
+      } catch (error) {
+        throw new HttpProblem(400, { title: 'Not JSON', detail: describeError(error) })
+      }
+      try {
+        return jsonReply(await joining.handleTokenCreate(body), 201)
+      } catch (error) {
+        const status = error instanceof HoldfastError ? identityErrorStatus[error.code] : undefined
+        if (status === undefined) throw error
+        throw new HttpProblem(status, {
+          type: (error as HoldfastError).code, title: 'No token', detail: describeError(error)
+        })
+      }
+    }
+  }
+}

@@ -1,0 +1,97 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { constants, zstdCompressSync } from 'node:zlib'
+import { bootIdFromBytes } from '@holdfast/protos'
+import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, endpointUrl, runAll } from '@holdfast/runtime'
+import type { Log, Service } from '@holdfast/runtime'
+import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
+import type { LaneOptions } from '@holdfast/store'
+import type { EdgecoreConfig } from './config.ts'
+import { loadIdentity } from './identity.ts'
+import { Link } from './link/link.ts'
+import { PeerMemory } from './link/peer-memory.ts'
+import { WebSocketDialer } from './link/web-socket-dialer.ts'
+import { wallClockTrust } from './wall-clock-trust.ts'
+
+export interface EdgecoreComponents {
+  readonly log: Log
+  readonly version: string
+}
+
+/** Runs edgecore until `shutdown` aborts and all is closed. Needs no network. Rejects where it cannot start, or on a fault. */
+export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreComponents, shutdown: AbortSignal): Promise<void> {
+  const { log, version } = components
+  const clock = new SystemClock()
+  const random = new SystemRandom()
+  const { dataDir } = config
+  await mkdir(dataDir, { recursive: true, mode: 0o750 })
+  await using endpoints = await EndpointsFile.open(dataDir)
+  const identity = await loadIdentity(dataDir)
+  const bootId = bootIdFromBytes(random.bytes(8))
+  const database = await Database.open({ freeFloorBytes: config.disk.freeFloorBytes }, {
+    opener: levelStoreOpener({ path: join(dataDir, 'db'), quarantineDir: join(dataDir, 'quarantine') }, { log, clock }),
+    space: new FileDiskSpace(join(dataDir, 'ballast'), config.disk.ballastBytes),
+    clock,
+    log,
+    salvage: salvageOutbox
+  })
+  const { committer } = database
+  const trust = wallClockTrust(clock)
+  const outbox = await Outbox.open({ lanes: laneOptions(config), bootId, suspect: database.suspect }, database.store, {
+    committer, clock, random, log, clockSynchronised: trust
+  })
+  database.onLow(low => outbox.refuse(low
+    ? new HoldfastError('DISK_FULL', `less than disk.freeFloorBytes (${config.disk.freeFloorBytes}) is free under ${dataDir}; ` +
+      'free some space, or restore the link so that the backlog drains')
+    : undefined))
+  const peer = await PeerMemory.open(database.store, committer)
+  const link = new Link({
+    bootId,
+    software: version,
+    probeMs: config.link.probeInterval,
+    deadMs: config.link.deadAfter,
+    retryDelayMs: 100,
+    retryDelayMaxMs: config.link.retryMax
+  }, {
+    outbox, peer, clock, random, log,
+    dialer: new WebSocketDialer({ url: config.server ?? identity.serverUrl, tls: identity.tlsOptions, handshakeMs: 10_000 }),
+    compress: bytes => zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }),
+    clockSynchronised: trust
+  })
+  database.onReopened(async (store, suspect) => {
+    await outbox.reopen(store, suspect)
+    link.restart()
+  })
+  const tunnel: Service = {
+    name: 'link',
+    async run(signal) {
+      link.start()
+      if (!signal.aborted) await new Promise<void>(resolve => { signal.addEventListener('abort', () => resolve(), { once: true }) })
+      link.stop()
+    }
+  }
+  const storage: Service = {
+    name: 'database',
+    async run(signal) {
+      if (!signal.aborted) await new Promise<void>(resolve => { signal.addEventListener('abort', () => resolve(), { once: true }) })
+      outbox.close()
+      await database.close()
+    }
+  }
+  await endpoints.publish({})
+  log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
+  await runAll([storage, tunnel], shutdown)
+  void endpointUrl
+}
+
+function laneOptions(config: EdgecoreConfig): Record<string, LaneOptions> {
+  return Object.fromEntries(Object.entries(config.lanes).map(([name, lane]) => [name, {
+    priority: lane.priority,
+    bytesMax: lane.bytesMax,
+    ageMaxMs: lane.ageMax,
+    overflow: lane.overflow,
+    commitIntervalMs: lane.commitIntervalMs,
+    keepBytes: lane.keepBytes,
+    keepAgeMs: lane.keepAge
+  }]))
+}

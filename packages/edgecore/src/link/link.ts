@@ -1,0 +1,288 @@
+import { FrameError, decodeFrame, encodeFrame, protocolMax, protocolMin } from '@holdfast/protos'
+import type { BootId, Frame, Hello, Welcome } from '@holdfast/protos'
+import { describeError } from '@holdfast/runtime'
+import type { Clock, Log, Random, Timer } from '@holdfast/runtime'
+import type { HeldBatch, LaneOptions, Outbox, OutboxLane } from '@holdfast/store'
+import { EdgeSession, LogSender } from '@holdfast/sync'
+import type { Compress, Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason } from '@holdfast/sync'
+import type { PeerMemory } from './peer-memory.ts'
+
+export interface LinkOptions extends EdgeSessionOptions {
+  readonly bootId: BootId
+  /** Release of this software, for people on the other side. */
+  readonly software: string
+}
+
+export interface LinkComponents {
+  readonly outbox: Outbox
+  readonly peer: PeerMemory
+  readonly dialer: Dialer
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly compress: Compress
+  readonly clockSynchronised: () => boolean
+}
+
+/** Counts since start, for metrics. */
+export interface LinkStats {
+  sessions: number
+  /** Ends of sessions and failed attempts, by reason. */
+  readonly ends: Record<EndReason, number>
+  framesSent: number
+  bytesSent: number
+  recordsAcknowledged: number
+  divergences: number
+  /** Times that another cloud log was met. */
+  logChanges: number
+  /** Times that another cluster was met. */
+  clusterChanges: number
+  /** Round trip of the last probe, milliseconds. */
+  probeMs: number
+}
+
+/** Share of the link per lane priority. */
+const laneWeights: Record<LaneOptions['priority'], number> = { high: 16, normal: 4, low: 1 }
+
+/**
+ * The edge's host of the tunnel: carries out what EdgeSession and LogSender say, over a Dialer. One instance per process,
+ * one connection at a time.
+ */
+export class Link {
+  readonly stats: LinkStats = {
+    sessions: 0,
+    ends: { closed: 0, silent: 0, refused: 0, protocol: 0, timeout: 0, diverged: 0, reopened: 0, stopped: 0 },
+    framesSent: 0,
+    bytesSent: 0,
+    recordsAcknowledged: 0,
+    divergences: 0,
+    logChanges: 0,
+    clusterChanges: 0,
+    probeMs: 0
+  }
+
+  readonly #options: LinkOptions
+  readonly #components: LinkComponents
+  readonly #session: EdgeSession
+  #connection: Connection | undefined
+  /** Tells the callbacks of older connections apart. */
+  #attempt = 0
+  #connectCounter = 0
+  #sender: LogSender | undefined
+  #alarm: Timer | undefined
+  #pumping = false
+  #lastEnd = ''
+
+  constructor(options: LinkOptions, components: LinkComponents) {
+    this.#options = options
+    this.#components = components
+    this.#session = new EdgeSession(options, { random: () => components.random.next() })
+    components.outbox.onAvailable(lane => this.#available(lane))
+  }
+
+  start(): void { this.#step({ kind: 'start' }) }
+
+  /** Closes the connection. What is not acknowledged is sent again after the next start. */
+  stop(): void { this.#step({ kind: 'stop' }) }
+
+  /** The outbox was opened again: its epochs are others now. */
+  restart(): void { this.#step({ kind: 'restart', reason: 'reopened' }) }
+
+  get live(): boolean { return this.#session.state === 'live' }
+  get state(): string { return this.#session.state }
+  /** Why the last session ended, in words; empty before the first end. */
+  get lastEnd(): string { return this.#lastEnd }
+  get inFlightBytes(): number { return this.#sender?.inFlightBytes ?? 0 }
+  get bytesPerSecond(): number { return this.#sender?.bytesPerSecond ?? 0 }
+
+  #step(event: EdgeEvent): void {
+    for (const effect of this.#session.step(event, this.#components.clock.monotonicMs())) this.#perform(effect)
+  }
+
+  #perform(effect: EdgeEffect): void {
+    switch (effect.kind) {
+      case 'dial': return this.#dial()
+      case 'send': return this.#send(effect.frame)
+      case 'compare': {
+        const attempt = this.#attempt
+        this.#compare(effect.welcome, attempt).catch((error: unknown) => {
+          this.#components.log.error('link: comparing with the cloud failed', { error: describeError(error) })
+          if (attempt === this.#attempt) this.#step({ kind: 'restart', reason: 'reopened' })
+        })
+        return
+      }
+      case 'close': {
+        this.#connection?.close(effect.code, effect.reason)
+        return
+      }
+      case 'end': return this.#end(effect.reason, effect.detail)
+      case 'set-alarm': {
+        this.#alarm?.cancel()
+        this.#alarm = this.#components.clock.after(effect.delayMs, () => this.#onAlarm())
+        return
+      }
+    }
+  }
+
+  #onAlarm(): void {
+    const rate = this.bytesPerSecond
+    this.#step({
+      kind: 'alarm',
+      bytesReceived: this.#connection?.bytesReceived ?? 0,
+      drainMs: rate > 0 ? this.inFlightBytes * 1000 / rate : 0
+    })
+  }
+
+  #dial(): void {
+    const attempt = ++this.#attempt
+    const current = (event: () => EdgeEvent): void => { if (attempt === this.#attempt) this.#step(event()) }
+    this.#connection = this.#components.dialer.dial({
+      onOpen: () => current(() => ({ kind: 'opened', hello: this.#hello() })),
+      onMessage: message => { if (attempt === this.#attempt) this.#onMessage(message) },
+      onClose: reason => current(() => ({ kind: 'closed', reason }))
+    })
+  }
+
+  #hello(): Hello {
+    const { outbox, peer, clock } = this.#components
+    return {
+      kind: 'hello',
+      protocolMin,
+      protocolMax,
+      bootId: this.#options.bootId,
+      connectCounter: ++this.#connectCounter,
+      ...peer.peer,
+      wallMs: clock.wallMs(),
+      uptimeMs: outbox.uptimeMs(),
+      clockSynchronised: this.#components.clockSynchronised(),
+      lanes: outbox.helloLanes(),
+      software: this.#options.software
+    }
+  }
+
+  #onMessage(message: Buffer): void {
+    let frame: Frame
+    try {
+      frame = decodeFrame(message)
+    } catch (error) {
+      if (!(error instanceof FrameError)) throw error
+      this.#step({ kind: 'violation', message: error.message })
+      return
+    }
+    switch (frame.kind) {
+      case 'welcome': return this.#step({ kind: 'welcome', welcome: frame })
+      case 'refuse': return this.#step({ kind: 'refuse', refuse: frame })
+      case 'log-ack': {
+        const nowMs = this.#components.clock.monotonicMs()
+        for (const { lane, next, batches } of this.#sender?.acknowledged(frame.watermarks, nowMs) ?? []) {
+          for (const batch of batches) this.stats.recordsAcknowledged += batch.next - batch.base
+          this.#components.outbox.acknowledge(this.#components.outbox.laneById(lane)!, next, batches)
+        }
+        return this.#pump()
+      }
+      case 'probe-reply': {
+        const sentMs = this.#session.probeSentMs
+        if (sentMs !== undefined) this.stats.probeMs = this.#components.clock.monotonicMs() - sentMs
+        return
+      }
+      default: return this.#step({ kind: 'violation', message: `the cloud sent a ${frame.kind} frame` })
+    }
+  }
+
+  /** Brings the outbox in line with what the cloud holds, then goes live. */
+  async #compare(welcome: Welcome, attempt: number): Promise<void> {
+    const { outbox, peer, log } = this.#components
+    const known = peer.peer
+    if (known.clusterUid !== '' && known.clusterUid !== welcome.clusterUid) {
+      this.stats.clusterChanges++
+      log.error('ClusterChanged: this is another cluster', { was: known.clusterUid, is: welcome.clusterUid })
+    }
+    if (known.logId !== welcome.logId) {
+      if (known.logId !== '') {
+        this.stats.logChanges++
+        log.warn('another cloud log: everything still held is sent again', { was: known.logId, is: welcome.logId })
+        await outbox.forgetAcknowledged()
+      }
+      await peer.remember({ clusterUid: welcome.clusterUid, logId: welcome.logId })
+    }
+    let diverged = false
+    for (const lane of outbox.lanes) {
+      const comparison = await outbox.compare(lane, welcome.watermarks)
+      if (attempt !== this.#attempt) return
+      if (comparison.kind === 'position') {
+        await outbox.moveTo(lane, comparison.next)
+        continue
+      }
+      diverged = true
+      this.stats.divergences++
+      log.error('lane diverged: the cloud holds other bytes under our name; what is not acknowledged is re-identified', {
+        lane: lane.name, epoch: comparison.epoch, offset: comparison.next, from: lane.acked
+      })
+      await outbox.reidentify(lane)
+    }
+    if (attempt !== this.#attempt) return
+    if (diverged) {
+      this.#step({ kind: 'restart', reason: 'diverged' })
+      return
+    }
+    this.#sender = new LogSender(outbox.lanes.map(lane => ({
+      id: lane.id,
+      weight: laneWeights[lane.options.priority],
+      acked: lane.acked,
+      durable: lane.durable
+    })), welcome.windowBytes, this.#components.compress)
+    this.stats.sessions++
+    this.#step({ kind: 'compared' })
+    log.info('link up', { session: this.#connectCounter, cloud: welcome.software })
+    this.#pump()
+  }
+
+  #available(lane: OutboxLane): void {
+    if (this.#sender === undefined) return
+    this.#sender.available(lane.id, lane.durable)
+    this.#pump()
+  }
+
+  /** Sends what may be sent. Reads from the outbox may answer at once or later; either way the loop goes on here. */
+  #pump(): void {
+    if (this.#pumping) return
+    this.#pumping = true
+    const sender = this.#sender
+    while (sender !== undefined && sender === this.#sender) {
+      const output = sender.next(this.#components.clock.monotonicMs())
+      if (output === undefined) break
+      if (output.kind === 'send') this.#send(output.frame)
+      else this.#read(sender, output.lane, output.from, output.bytesMax)
+    }
+    this.#pumping = false
+  }
+
+  #read(sender: LogSender, id: number, from: number, bytesMax: number): void {
+    const { outbox } = this.#components
+    const lane = outbox.laneById(id)!
+    outbox.read(lane, from, bytesMax, (batches: readonly HeldBatch[]) => {
+      if (sender !== this.#sender) return
+      sender.read(id, batches)
+      this.#pump()
+    })
+  }
+
+  #send(frame: Frame): void {
+    const message = encodeFrame(frame)
+    this.stats.framesSent++
+    this.stats.bytesSent += message.length
+    this.#connection?.send(message)
+  }
+
+  #end(reason: EndReason, detail: string): void {
+    this.stats.ends[reason]++
+    this.#lastEnd = `${reason}: ${detail}`
+    if (this.#sender !== undefined || reason === 'refused' || reason === 'diverged') {
+      this.#components.log.info('link down', { reason, detail })
+    } else this.#components.log.debug('link not up', { reason, detail })
+    this.#attempt++
+    this.#sender = undefined
+    this.#connection = undefined
+    this.#alarm?.cancel()
+  }
+}

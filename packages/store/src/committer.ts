@@ -1,0 +1,248 @@
+import type { Store, WriteOp } from './store.ts'
+
+/** Called once with the outcome of a commit. An error means: not durable, and never will be through this call. */
+export type OnDurable = (error?: Error) => void
+
+/** Contributes changes when a commit is about to be written; called at most once per commit. */
+export interface CommitPart {
+  /** Appends the changes to `ops`. */
+  write(ops: WriteOp[]): void
+  /** The commit's outcome, before any `onDurable` of that commit. */
+  settled(error?: Error): void
+}
+
+/**
+ * The unit of atomicity: all that is put into one Commit reaches the disk together or not at all. Obtained from
+ * `Committer.gather`, valid in the same turn of the event loop only.
+ */
+export interface Commit {
+  /** Key and value belong to the store from now on. */
+  put(key: Uint8Array, value: Uint8Array): void
+  del(key: Uint8Array): void
+  /** Runs after the fsync, in the order of the calls within one urgency. */
+  onDurable(callback: OnDurable): void
+  /** The part that `owner` keeps in this commit, made by `make` at the first call. */
+  part<Part extends CommitPart>(owner: object, make: () => Part): Part
+}
+
+export interface GatherOptions {
+  /** Bytes about to be put in; only steers where a commit is cut. */
+  readonly bytes: number
+  /** Goes before everything that is not urgent and waits at this moment. Default false. */
+  readonly urgent?: boolean
+  /** The commit may wait so long for company, milliseconds. Default 0. */
+  readonly delayMs?: number
+}
+
+export interface CommitterStats {
+  commits: number
+  /** Bytes handed to the store in keys and values. */
+  bytes: number
+  /** Writes that failed. */
+  failures: number
+  /** Duration of the last commit, write and fsync, milliseconds. */
+  lastMs: number
+}
+
+export interface CommitterOptions {
+  /** A commit is cut at about so many bytes. Default 1 MiB. */
+  readonly commitBytesMax?: number
+}
+
+export interface CommitterComponents {
+  readonly store: Store
+  readonly clock: { monotonicMs(): number, after(delayMs: number, task: () => void): { cancel(): void }, soon(task: () => void): void }
+  /** Told of every commit: its duration in milliseconds and its bytes. */
+  readonly onCommit?: (durationMs: number, bytes: number) => void
+  /** Told when a write has failed; from then on every commit fails with that error, until `resume` (design §4.3). */
+  readonly onFailure: (error: Error) => void
+}
+
+class GatheringCommit implements Commit {
+  readonly ops: WriteOp[] = []
+  readonly callbacks: OnDurable[] = []
+  readonly parts = new Map<object, CommitPart>()
+  bytes = 0
+  /** Monotonic time at which it has to go out. */
+  dueMs = Infinity
+
+  put(key: Uint8Array, value: Uint8Array): void { this.ops.push({ type: 'put', key, value }) }
+  del(key: Uint8Array): void { this.ops.push({ type: 'del', key }) }
+  onDurable(callback: OnDurable): void { this.callbacks.push(callback) }
+  part<Part extends CommitPart>(owner: object, make: () => Part): Part {
+    let part = this.parts.get(owner) as Part | undefined
+    if (part === undefined) {
+      part = make()
+      this.parts.set(owner, part)
+    }
+    return part
+  }
+}
+
+/**
+ * The one way into a database (design §4.3). Self-clocked group commit: while a batch is being written and fsynced, work
+ * gathers; when it returns, what gathered is the next batch. An idle database means one record, one fsync, at once; load
+ * means large batches. No promise, no timer and no queue entry per record.
+ *
+ * Two queues, urgent before normal. Within each, completion is first in, first out.
+ */
+export class Committer {
+  readonly stats: CommitterStats = { commits: 0, bytes: 0, failures: 0, lastMs: 0 }
+  #store: Store
+  readonly #components: CommitterComponents
+  readonly #commitBytesMax: number
+  readonly #urgent: GatheringCommit[] = []
+  readonly #normal: GatheringCommit[] = []
+  #writing = false
+  #scheduled = false
+  #timer: { cancel(): void } | undefined
+  #timerDueMs = Infinity
+  #failure: Error | undefined
+  #idleWaiters: (() => void)[] = []
+  #closed = false
+
+  constructor(options: CommitterOptions, components: CommitterComponents) {
+    this.#store = components.store
+    this.#components = components
+    this.#commitBytesMax = options.commitBytesMax ?? 1024 * 1024
+  }
+
+  /** Why nothing can be committed now; undefined while all is well. */
+  get failure(): Error | undefined { return this.#failure }
+
+  /** The commit that is being gathered now. Everything put into it in this turn of the event loop is atomic. */
+  gather(options: GatherOptions): Commit {
+    const queue = options.urgent === true ? this.#urgent : this.#normal
+    let commit = queue.at(-1)
+    if (commit === undefined || (commit.bytes > 0 && commit.bytes + options.bytes > this.#commitBytesMax)) {
+      commit = new GatheringCommit()
+      queue.push(commit)
+    }
+    commit.bytes += options.bytes
+    const delayMs = options.delayMs ?? 0
+    if (delayMs === 0) commit.dueMs = -Infinity
+    else if (commit.dueMs > 0) commit.dueMs = Math.min(commit.dueMs, this.#components.clock.monotonicMs() + delayMs)
+    if (!this.#writing && !this.#scheduled) this.#schedule()
+    return commit
+  }
+
+  /** Goes on with a store that was opened anew after a failure. */
+  resume(store: Store): void {
+    this.#store = store
+    this.#failure = undefined
+  }
+
+  /** Writes out what waits, without waiting for delays, and resolves when nothing is left in flight. */
+  async flush(): Promise<void> {
+    for (const commit of [...this.#urgent, ...this.#normal]) commit.dueMs = -Infinity
+    if (!this.#writing && !this.#scheduled) this.#schedule()
+    while (this.#writing || this.#scheduled || this.#urgent.length + this.#normal.length > 0) {
+      await new Promise<void>(resolve => { this.#idleWaiters.push(resolve) })
+    }
+  }
+
+  /** Flushes; afterwards every commit fails. Does not close the store. */
+  async close(): Promise<void> {
+    await this.flush()
+    this.#closed = true
+    this.#timer?.cancel()
+  }
+
+  /**
+   * The commit goes out at the end of this turn's I/O, so that what arrives together (one socket read, several sockets)
+   * shares a batch.
+   */
+  #schedule(): void {
+    this.#scheduled = true
+    this.#components.clock.soon(() => {
+      this.#scheduled = false
+      this.#next()
+    })
+  }
+
+  #next(): void {
+    if (this.#writing) return
+    const commit = this.#takeDue()
+    if (commit === undefined) {
+      this.#armTimer()
+      this.#wakeIdleWaiters()
+      return
+    }
+    if (this.#failure !== undefined || this.#closed) {
+      this.#settle(commit, this.#failure ?? new Error('the database is closed'))
+      this.#next()
+      return
+    }
+    const ops = commit.ops
+    for (const part of commit.parts.values()) part.write(ops)
+    if (ops.length === 0) {
+      this.#settle(commit)
+      this.#next()
+      return
+    }
+    let bytes = 0
+    for (const op of ops) bytes += op.key.length + (op.type === 'put' ? op.value.length : 0)
+    this.#writing = true
+    const startMs = this.#components.clock.monotonicMs()
+    this.#store.write(ops, { sync: true }, error => {
+      const durationMs = this.#components.clock.monotonicMs() - startMs
+      this.stats.commits++
+      this.stats.bytes += bytes
+      this.stats.lastMs = durationMs
+      if (error === undefined) this.#components.onCommit?.(durationMs, bytes)
+      else this.#fail(error)
+      this.#writing = false
+      if (error === undefined) {
+        // The next batch is on its way to the disk while this one's callbacks run.
+        this.#next()
+        this.#settle(commit)
+      } else {
+        this.#settle(commit, error)
+        this.#next()
+      }
+      this.#wakeIdleWaiters()
+    })
+  }
+
+  /** Urgent first; a normal one only if nothing urgent is due. Full commits, and all behind which others wait, are due. */
+  #takeDue(): GatheringCommit | undefined {
+    for (const queue of [this.#urgent, this.#normal]) {
+      const first = queue[0]
+      if (first === undefined) continue
+      if (queue.length > 1 || this.#failure !== undefined || first.dueMs <= this.#components.clock.monotonicMs()) {
+        return queue.shift()
+      }
+    }
+    return undefined
+  }
+
+  #armTimer(): void {
+    const dueMs = Math.min(this.#urgent[0]?.dueMs ?? Infinity, this.#normal[0]?.dueMs ?? Infinity)
+    if (dueMs === Infinity || dueMs === this.#timerDueMs) return
+    this.#timer?.cancel()
+    this.#timerDueMs = dueMs
+    this.#timer = this.#components.clock.after(Math.max(1, dueMs - this.#components.clock.monotonicMs()), () => {
+      this.#timerDueMs = Infinity
+      this.#next()
+    })
+  }
+
+  #fail(error: Error): void {
+    this.stats.failures++
+    if (this.#failure !== undefined) return
+    this.#failure = error
+    this.#components.onFailure(error)
+  }
+
+  #settle(commit: GatheringCommit, error?: Error): void {
+    for (const part of commit.parts.values()) part.settled(error)
+    for (const callback of commit.callbacks) callback(error)
+  }
+
+  #wakeIdleWaiters(): void {
+    if (this.#idleWaiters.length === 0) return
+    const waiters = this.#idleWaiters
+    this.#idleWaiters = []
+    for (const wake of waiters) wake()
+  }
+}

@@ -1,0 +1,177 @@
+import { HoldfastError, describeError, hasCode, wait } from '@holdfast/runtime'
+import type { Clock, Log } from '@holdfast/runtime'
+import { Committer } from './committer.ts'
+import type { DiskSpace } from './disk-space.ts'
+import { isDiskFull } from './error-codes.ts'
+import type { Store, StoreEntry, StoreOpener } from './store.ts'
+
+export interface DatabaseOptions {
+  /** Below this much free space `low` is true: ways in stop, what is stored drains. */
+  readonly freeFloorBytes: number
+}
+
+export interface DatabaseComponents {
+  readonly opener: StoreOpener
+  readonly space: DiskSpace
+  readonly clock: Clock
+  readonly log: Log
+  /** Takes over what can be read of a quarantined store, before anything else uses the new one. */
+  readonly salvage: (entries: AsyncIterable<StoreEntry>, store: Store) => Promise<Readonly<Record<string, number>>>
+  /** Told of every commit: milliseconds from write to fsync, bytes. */
+  readonly onCommit?: (durationMs: number, bytes: number) => void
+}
+
+/** Puts itself in line with a store that was opened anew. `suspect`: its newest entries may be missing. */
+export type OnReopened = (store: Store, suspect: boolean) => Promise<void>
+
+const spaceCheckIntervalMs = 1000
+const reopenDelayMs = 200
+const reopenDelayMaxMs = 5000
+/** A store that fails to open so often in a row is treated as unreadable (L11: start anyway). */
+const openAttemptsMax = 3
+/** The ballast comes back when so many times the floor is free again. */
+const restoreFactor = 2
+
+/**
+ * A store with its committer, kept alive: an unreadable one is quarantined and salvaged (L11), one whose write failed is
+ * opened again (design §4.3), and a full disk gets room from the ballast so that the backlog can be trimmed.
+ */
+export class Database {
+  readonly committer: Committer
+  /** Quarantines since this process started. */
+  quarantines = 0
+  reopens = 0
+  /** True while free space is below the floor. */
+  low = false
+  freeBytes = Infinity
+  readonly #options: DatabaseOptions
+  readonly #components: DatabaseComponents
+  readonly #hooks: OnReopened[] = []
+  #store: Store
+  #suspect: boolean
+  #onLow: (low: boolean) => void = () => {}
+  #recovering: Promise<void> | undefined
+  #spaceTimer: { cancel(): void } | undefined
+  #closed = false
+
+  private constructor(options: DatabaseOptions, components: DatabaseComponents, opened: Opened) {
+    this.#options = options
+    this.#components = components
+    this.#store = opened.store
+    this.#suspect = opened.suspect
+    this.quarantines = opened.quarantined ? 1 : 0
+    const { clock, onCommit } = components
+    this.committer = new Committer({}, {
+      store: opened.store,
+      clock,
+      ...onCommit === undefined ? {} : { onCommit },
+      onFailure: error => { this.#recovering = this.#recover(error) }
+    })
+  }
+
+  /** Rejects only where the place itself cannot be used: `STORE_LOCKED`, or a folder that cannot be written. */
+  static async open(options: DatabaseOptions, components: DatabaseComponents): Promise<Database> {
+    await components.space.keepBallast().catch((error: unknown) => {
+      components.log.warn('no ballast: a full disk will need room made by hand', { error: describeError(error) })
+    })
+    const database = new Database(options, components, await openStore(components))
+    await database.#checkSpace()
+    return database
+  }
+
+  get store(): Store { return this.#store }
+
+  /** True where the newest entries may have been lost at open. */
+  get suspect(): boolean { return this.#suspect }
+
+  /** Hooks run in the order of the calls, one after the other. */
+  onReopened(hook: OnReopened): void { this.#hooks.push(hook) }
+
+  /** `listener` learns when free space falls below the floor or is back; at once, of the state now. */
+  onLow(listener: (low: boolean) => void): void {
+    this.#onLow = listener
+    listener(this.low)
+  }
+
+  /** Commits what waits, then closes. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#spaceTimer?.cancel()
+    await this.#recovering
+    await this.committer.close()
+    await this.#store.close()
+  }
+
+  async #recover(failure: Error): Promise<void> {
+    const { log, clock, space } = this.#components
+    log.error('a write failed; the database is opened again', { error: describeError(failure) })
+    let unreadable = hasCode(failure, 'STORE_CORRUPT')
+    for (let attempt = 0; !this.#closed; attempt++) {
+      try {
+        await this.#store.close().catch((error: unknown) => {
+          log.debug('closing a failed store', { error: describeError(error) })
+        })
+        if (isDiskFull(failure)) await space.giveUpBallast()
+        const opened = await openStore(this.#components, unreadable)
+        unreadable = false
+        this.#store = opened.store
+        this.#suspect = opened.suspect
+        if (opened.quarantined) this.quarantines++
+        for (const hook of this.#hooks) await hook(opened.store, opened.suspect)
+        this.reopens++
+        this.committer.resume(opened.store)
+        log.info('the database is open again', { attempt })
+        await this.#checkSpace()
+        return
+      } catch (error) {
+        log.error('the database does not open', { attempt, error: describeError(error) })
+        await wait(clock, Math.min(reopenDelayMaxMs, reopenDelayMs * 2 ** attempt))
+      }
+    }
+  }
+
+  async #checkSpace(): Promise<void> {
+    const { space, clock, log } = this.#components
+    try {
+      this.freeBytes = await space.freeBytes()
+      const low = this.freeBytes < this.#options.freeFloorBytes
+      if (low !== this.low) {
+        this.low = low
+        log.warn(low ? 'disk nearly full: new records are refused' : 'disk space is back', {
+          freeBytes: this.freeBytes, floorBytes: this.#options.freeFloorBytes
+        })
+        this.#onLow(low)
+      }
+      if (this.freeBytes > restoreFactor * this.#options.freeFloorBytes + space.ballastBytes) await space.keepBallast()
+    } catch (error) {
+      log.debug('free space unknown', { error: describeError(error) })
+    }
+    this.#spaceTimer?.cancel()
+    if (!this.#closed) this.#spaceTimer = clock.after(spaceCheckIntervalMs, () => { void this.#checkSpace() })
+  }
+}
+
+interface Opened { readonly store: Store, readonly suspect: boolean, readonly quarantined: boolean }
+
+async function openStore(components: DatabaseComponents, unreadable = false): Promise<Opened> {
+  const { opener, log, clock } = components
+  let failure: unknown = new HoldfastError('STORE_CORRUPT', 'a write met a damaged table')
+  for (let attempt = 1; !unreadable; attempt++) {
+    try {
+      const suspect = await opener.suspect()
+      return { store: await opener.open(), suspect, quarantined: false }
+    } catch (error) {
+      if (!hasCode(error, 'STORE_CORRUPT') && !hasCode(error, 'STORE_FAILED')) throw error
+      failure = error
+      if (hasCode(error, 'STORE_CORRUPT') || (attempt >= openAttemptsMax && !isDiskFull(error))) break
+      await wait(clock, reopenDelayMs)
+    }
+  }
+  const place = await opener.quarantine()
+  log.error('the database is unreadable and was set aside; what can be read of it is taken over', {
+    quarantine: place, error: describeError(failure)
+  })
+  const store = await opener.open()
+  log.warn('taken over from quarantine', await components.salvage(opener.salvage(place), store))
+  return { store, suspect: true, quarantined: true }
+}

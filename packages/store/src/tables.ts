@@ -1,0 +1,23 @@
+/**
+ * Table ids: the first byte of every key (docs/storage.md). An id is never given a second meaning; the two daemons have
+ * databases of their own.
+ */
+export const tables = {
+  meta: 0x01,
+  outboxLane: 0x10,
+  outboxEpoch: 0x11,
+  outboxBatch: 0x12,
+  outboxAcked: 0x13,
+  brokerRetained: 0x20,
+  brokerSession: 0x21,
+  brokerSubscription: 0x22,
+  brokerOutgoing: 0x23,
+  brokerIncoming: 0x24,
+  brokerWill: 0x25,
+  brokerQos2Marker: 0x26,
+  httpIdempotency: 0x28,
+  cloudNode: 0x40,
+  cloudStream: 0x41,
+  cloudEntry: 0x42,
+  cloudNodeIndex: 0x43
+} as const

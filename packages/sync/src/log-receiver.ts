@@ -1,0 +1,142 @@
+import { BatchError, batchBytesMax, batchNext, checkBatchBody, frameBytesMax, readBatchHeader, splitBatches } from '@holdfast/protos'
+import type { BatchHeader, Epoch, HelloLane, LogAck, LogBatches, LogPart, Watermark } from '@holdfast/protos'
+
+/** Codes with which a cloud session ends over what the edge sent. */
+export type ReceiveErrorCode = 'BATCH_CORRUPT' | 'LOG_HOLE' | 'LOG_UNKNOWN_EPOCH' | 'LOG_WINDOW_EXCEEDED' | 'FRAME_MALFORMED'
+
+export class ReceiveError extends Error {
+  readonly code: ReceiveErrorCode
+  constructor(code: ReceiveErrorCode, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+export interface ReceivedBatch {
+  readonly lane: number
+  readonly header: BatchHeader
+  readonly batch: Buffer
+}
+
+/** Decompresses to at most `bytesMax` bytes, or throws; the host passes zstd. */
+export type Decompress = (bytes: Buffer, bytesMax: number) => Buffer
+
+interface EpochState { readonly lane: number, readonly order: number, received: number }
+interface Assembly { readonly bytes: Buffer, filled: number }
+
+/**
+ * Checks what a node sends up its log, and says what to acknowledge (docs/spec/session.md, SES-30 ff.). Pure: the host
+ * appends what `receive` gives, in order, and reports each outcome; nothing is acknowledged before it is durable.
+ */
+export class LogReceiver {
+  readonly #epochs = new Map<Epoch, EpochState>()
+  readonly #laneOrder = new Map<number, number>()
+  readonly #assemblies = new Map<number, Assembly>()
+  readonly #unacked = new Map<Epoch, Watermark>()
+  readonly #windowBytes: number
+  #pendingBytes = 0
+
+  /** `watermarks` as Welcome gave them, one per epoch of Hello. */
+  constructor(lanes: readonly HelloLane[], watermarks: readonly Watermark[], windowBytes: number) {
+    this.#windowBytes = windowBytes
+    for (const lane of lanes) {
+      this.#laneOrder.set(lane.id, 0)
+      for (const [order, { epoch }] of lane.epochs.entries()) {
+        const watermark = watermarks.find(candidate => candidate.epoch === epoch)
+        this.#epochs.set(epoch, { lane: lane.id, order, received: watermark?.next ?? 0 })
+      }
+    }
+  }
+
+  /** Bytes received and not settled. */
+  get pendingBytes(): number { return this.#pendingBytes }
+
+  /** The batches that a frame completes, in order, checked. Throws ReceiveError; the session then ends. */
+  receive(frame: LogBatches | LogPart, decompress: Decompress): ReceivedBatch[] {
+    const received: ReceivedBatch[] = []
+    try {
+      if (frame.kind === 'log-part') {
+        const whole = this.#assemble(frame)
+        if (whole !== undefined) received.push(this.#check(whole, readBatchHeader(whole)))
+      } else {
+        for (const { batch, header } of splitBatches(this.#unpack(frame, decompress))) received.push(this.#check(batch, header))
+      }
+    } catch (error) {
+      if (error instanceof BatchError) throw new ReceiveError('BATCH_CORRUPT', error.message)
+      throw error
+    }
+    for (const { batch } of received) this.#pendingBytes += batch.length
+    if (this.#pendingBytes > 16 * this.#windowBytes) {
+      throw new ReceiveError('LOG_WINDOW_EXCEEDED', `${this.#pendingBytes} bytes unacknowledged, the window is ${this.#windowBytes} on the wire`)
+    }
+    return received
+  }
+
+  /** A batch that `receive` gave is durable: everything of its epoch below `next` is. */
+  settled(received: ReceivedBatch, next: number, crc: number): void {
+    this.#pendingBytes -= received.batch.length
+    const epoch = received.header.epoch
+    this.#unacked.set(epoch, { lane: received.lane, epoch, next, crc })
+  }
+
+  /** What became durable since the last call, cumulatively per epoch. */
+  takeAck(): LogAck | undefined {
+    if (this.#unacked.size === 0) return undefined
+    const watermarks = [...this.#unacked.values()]
+    this.#unacked.clear()
+    return { kind: 'log-ack', watermarks }
+  }
+
+  #unpack(frame: LogBatches, decompress: Decompress): Buffer {
+    if (frame.rawLength === 0) return frame.batches
+    if (frame.rawLength > frameBytesMax) {
+      throw new ReceiveError('FRAME_MALFORMED', `frame of ${frame.rawLength} bytes decompressed, bound ${frameBytesMax}`)
+    }
+    try {
+      const raw = decompress(frame.batches, frame.rawLength)
+      if (raw.length === frame.rawLength) return raw
+    } catch (error) {
+      throw new ReceiveError('FRAME_MALFORMED', `frame does not decompress: ${(error as Error).message}`)
+    }
+    throw new ReceiveError('FRAME_MALFORMED', `frame decompresses to another length than ${frame.rawLength}`)
+  }
+
+  #assemble(part: LogPart): Buffer | undefined {
+    let assembly = this.#assemblies.get(part.lane)
+    if (assembly === undefined) {
+      if (!this.#laneOrder.has(part.lane)) throw new ReceiveError('LOG_UNKNOWN_EPOCH', `lane ${part.lane} was not in Hello`)
+      if (part.batchLength > batchBytesMax) {
+        throw new ReceiveError('FRAME_MALFORMED', `batch of ${part.batchLength} bytes announced, bound ${batchBytesMax}`)
+      }
+      assembly = { bytes: Buffer.allocUnsafeSlow(part.batchLength), filled: 0 }
+      this.#assemblies.set(part.lane, assembly)
+    }
+    const { bytes, filled } = assembly
+    if (part.batchLength !== bytes.length || part.position !== filled || part.data.length === 0 ||
+      filled + part.data.length > bytes.length) {
+      throw new ReceiveError('FRAME_MALFORMED', `part at ${part.position} of ${part.batchLength}, expected ${filled} of ${bytes.length}`)
+    }
+    part.data.copy(bytes, filled)
+    assembly.filled += part.data.length
+    if (assembly.filled < bytes.length) return undefined
+    this.#assemblies.delete(part.lane)
+    return bytes
+  }
+
+  #check(batch: Buffer, header: BatchHeader): ReceivedBatch {
+    checkBatchBody(batch, header)
+    const epoch = this.#epochs.get(header.epoch)
+    if (epoch === undefined || epoch.lane !== header.lane) {
+      throw new ReceiveError('LOG_UNKNOWN_EPOCH', `epoch ${header.epoch} of lane ${header.lane} was not in Hello`)
+    }
+    if (epoch.order < this.#laneOrder.get(header.lane)!) {
+      throw new ReceiveError('LOG_HOLE', `epoch ${header.epoch} after its successor`)
+    }
+    if (header.base > epoch.received) {
+      throw new ReceiveError('LOG_HOLE', `offset ${header.base} in epoch ${header.epoch}, expected ${epoch.received}`)
+    }
+    this.#laneOrder.set(header.lane, epoch.order)
+    epoch.received = Math.max(epoch.received, batchNext(header))
+    return { lane: header.lane, header, batch }
+  }
+}

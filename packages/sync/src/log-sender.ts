@@ -1,0 +1,229 @@
+import type { LogBatches, LogPart, Watermark } from '@holdfast/protos'
+import { DeliveryRate } from './delivery-rate.ts'
+import type { RateMark } from './delivery-rate.ts'
+import { FrameScheduler } from './frame-scheduler.ts'
+
+/** A durable batch as the outbox gave it. */
+export interface SendableBatch { readonly base: number, readonly next: number, readonly bytes: Buffer }
+
+export interface SenderLane {
+  readonly id: number
+  /** Share of the link against the other lanes. */
+  readonly weight: number
+  /** The cloud holds everything below; sending begins here. */
+  readonly acked: number
+  /** One past the newest durable offset. */
+  readonly durable: number
+}
+
+/** What the host does next. */
+export type SenderOutput =
+  | { readonly kind: 'read', readonly lane: number, readonly from: number, readonly bytesMax: number }
+  | { readonly kind: 'send', readonly lane: number, readonly frame: LogBatches | LogPart, readonly bytes: number }
+
+/** A lane's progress: the cloud durably holds everything below `next`. */
+export interface Acknowledged {
+  readonly lane: number
+  readonly next: number
+  readonly batches: readonly { readonly base: number, readonly next: number, readonly bytes: number }[]
+}
+
+/** Compresses; the host passes zstd. The result is used where it is smaller. */
+export type Compress = (bytes: Buffer) => Buffer
+
+/** Bytes in flight that any link may have. */
+const inFlightBytesMin = 64 * 1024
+/** Beyond that, what the link delivers in this time, so that what is urgent waits no longer than that behind bulk. */
+const inFlightMs = 250
+/** A frame takes batches up to about so many bytes. */
+const frameBytesTarget = 128 * 1024
+/** Batches this small gain from being compressed together (docs/benchmarks.md, row c2). */
+const smallBatchBytes = 2048
+const compressBytesMin = 384
+/** Batches above this are cut into parts of this size on a link that takes longer than `partMs` for one. */
+const partBytes = 16 * 1024
+const partMs = 50
+/** Read ahead of what is sent, per lane. */
+const readBytes = 512 * 1024
+
+interface Lane {
+  readonly id: number
+  /** Offset of the next batch to ask the outbox for. */
+  readNext: number
+  durable: number
+  reading: boolean
+  /** Read and not sent. */
+  ready: SendableBatch[]
+  readyBytes: number
+  /** Bytes of ready[0] that went out in parts. */
+  partPosition: number
+  inFlight: { readonly base: number, readonly next: number, readonly bytes: number, readonly wireBytes: number, readonly mark: RateMark }[]
+}
+
+/**
+ * Decides what goes up the tunnel, and when (docs/spec/session.md, SES-20 ff.). Pure: the host reads, sends, and tells it
+ * what happened; time comes in as an argument.
+ *
+ * A batch is sent once per session, in the lane's order, while the bytes in flight stay within max(64 KiB, delivered rate
+ * × 250 ms) and the window that the cloud gave (design §4.7).
+ */
+export class LogSender {
+  readonly #lanes = new Map<number, Lane>()
+  readonly #scheduler = new FrameScheduler<number>()
+  readonly #rate = new DeliveryRate()
+  readonly #windowBytes: number
+  readonly #compress: Compress
+  #inFlightBytes = 0
+  #limited = false
+
+  constructor(lanes: readonly SenderLane[], windowBytes: number, compress: Compress) {
+    this.#windowBytes = windowBytes
+    this.#compress = compress
+    for (const lane of lanes) {
+      this.#scheduler.setClass(lane.id, lane.weight)
+      this.#lanes.set(lane.id, {
+        id: lane.id,
+        readNext: lane.acked,
+        durable: lane.durable,
+        reading: false,
+        ready: [],
+        readyBytes: 0,
+        partPosition: 0,
+        inFlight: []
+      })
+    }
+  }
+
+  /** Bytes sent and not acknowledged, as on the wire before TLS. */
+  get inFlightBytes(): number { return this.#inFlightBytes }
+
+  get bytesPerSecond(): number { return this.#rate.bytesPerSecond }
+
+  /** Bytes that may be in flight now. */
+  get inFlightBytesMax(): number {
+    return Math.min(this.#windowBytes, Math.max(inFlightBytesMin, this.#rate.bytesPerSecond * inFlightMs / 1000))
+  }
+
+  /** Everything below `durable` can be read. */
+  available(lane: number, durable: number): void {
+    const entry = this.#lanes.get(lane)
+    if (entry !== undefined) entry.durable = Math.max(entry.durable, durable)
+  }
+
+  /** Answer to a `read`. None: there is nothing to read now, and `available` will follow. */
+  read(lane: number, batches: readonly SendableBatch[]): void {
+    const entry = this.#lanes.get(lane)!
+    entry.reading = false
+    for (const batch of batches) {
+      entry.ready.push(batch)
+      entry.readyBytes += batch.bytes.length
+      entry.readNext = batch.next
+    }
+    if (batches.length === 0) entry.durable = entry.readNext
+  }
+
+  /** The next thing to do, or undefined: then an event has to come first. Call until undefined. */
+  next(nowMs: number): SenderOutput | undefined {
+    for (const lane of this.#lanes.values()) {
+      if (!lane.reading && lane.readNext < lane.durable && lane.readyBytes < readBytes / 2) {
+        lane.reading = true
+        return { kind: 'read', lane: lane.id, from: lane.readNext, bytesMax: readBytes }
+      }
+    }
+    const id = this.#scheduler.next(this.#readyLanes())
+    if (id === undefined) {
+      this.#limited = false
+      return undefined
+    }
+    if (this.#inFlightBytes >= this.inFlightBytesMax) {
+      this.#limited = true
+      return undefined
+    }
+    const lane = this.#lanes.get(id)!
+    const output = this.#isSlow() && lane.ready[0]!.bytes.length > partBytes || lane.partPosition > 0
+      ? this.#sendPart(lane, nowMs)
+      : this.#sendBatches(lane, nowMs)
+    this.#scheduler.sent(id, output.bytes)
+    return output
+  }
+
+  /** The cloud's acknowledgement; gives what is newly acknowledged, per lane. */
+  acknowledged(watermarks: readonly Watermark[], nowMs: number): Acknowledged[] {
+    const result: Acknowledged[] = []
+    for (const watermark of watermarks) {
+      const lane = this.#lanes.get(watermark.lane)
+      if (lane === undefined) continue
+      let count = 0
+      let bytes = 0
+      while (count < lane.inFlight.length && lane.inFlight[count]!.next <= watermark.next) {
+        bytes += lane.inFlight[count]!.wireBytes
+        count++
+      }
+      if (count === 0) continue
+      const batches = lane.inFlight.splice(0, count)
+      this.#inFlightBytes -= bytes
+      this.#rate.acknowledged(bytes, batches.at(-1)!.mark, nowMs)
+      result.push({ lane: lane.id, next: batches.at(-1)!.next, batches })
+    }
+    return result
+  }
+
+  * #readyLanes(): Generator<number> {
+    for (const lane of this.#lanes.values()) if (lane.ready.length > 0) yield lane.id
+  }
+
+  /** True where one part already takes long. An unknown rate counts as fast: the bound on bytes in flight holds anyway. */
+  #isSlow(): boolean {
+    const rate = this.#rate.bytesPerSecond
+    return rate > 0 && rate < partBytes * 1000 / partMs
+  }
+
+  #sendPart(lane: Lane, nowMs: number): Extract<SenderOutput, { kind: 'send' }> {
+    const batch = lane.ready[0]!
+    const data = batch.bytes.subarray(lane.partPosition, lane.partPosition + partBytes)
+    const frame: LogPart = {
+      kind: 'log-part', lane: lane.id, batchLength: batch.bytes.length, position: lane.partPosition, data
+    }
+    lane.partPosition += data.length
+    this.#inFlightBytes += data.length
+    if (lane.partPosition === batch.bytes.length) {
+      lane.partPosition = 0
+      this.#taken(lane, 1)
+      const mark = this.#rate.mark(nowMs, this.#inFlightBytes - data.length, this.#limited)
+      lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes: batch.bytes.length, mark })
+    }
+    return { kind: 'send', lane: lane.id, frame, bytes: data.length }
+  }
+
+  #sendBatches(lane: Lane, nowMs: number): Extract<SenderOutput, { kind: 'send' }> {
+    const target = this.#isSlow() ? partBytes : frameBytesTarget
+    let count = 1
+    let bytes = lane.ready[0]!.bytes.length
+    while (count < lane.ready.length && bytes + lane.ready[count]!.bytes.length <= target) bytes += lane.ready[count++]!.bytes.length
+    const batches = this.#taken(lane, count)
+    const whole = count === 1 ? batches[0]!.bytes : Buffer.concat(batches.map(batch => batch.bytes), bytes)
+    let body = whole
+    if (bytes >= compressBytesMin && bytes < count * smallBatchBytes) {
+      const compressed = this.#compress(whole)
+      if (compressed.length < bytes) body = compressed
+    }
+    const mark = this.#rate.mark(nowMs, this.#inFlightBytes, this.#limited)
+    const perByte = body.length / bytes
+    let accounted = 0
+    for (const [i, batch] of batches.entries()) {
+      const wireBytes = i === count - 1 ? body.length - accounted : Math.floor(batch.bytes.length * perByte)
+      accounted += wireBytes
+      lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes, mark })
+    }
+    this.#inFlightBytes += body.length
+    const frame: LogBatches = { kind: 'log-batches', rawLength: body === whole ? 0 : bytes, batches: body }
+    return { kind: 'send', lane: lane.id, frame, bytes: body.length }
+  }
+
+  #taken(lane: Lane, count: number): SendableBatch[] {
+    const batches = lane.ready.splice(0, count)
+    for (const batch of batches) lane.readyBytes -= batch.bytes.length
+    return batches
+  }
+}
+

@@ -1,0 +1,278 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { FrameSchema } from '../gen/holdfast/v1/tunnel_pb.ts'
+import type { Frame as WireFrame, Watermark as WireWatermark } from '../gen/holdfast/v1/tunnel_pb.ts'
+import type { BootId, Epoch } from './ids.ts'
+import { parseBootId, parseEpoch } from './ids.ts'
+
+/** WebSocket subprotocol of the tunnel. */
+export const tunnelSubprotocol = 'holdfast.v1'
+export const tunnelPath = '/v1/tunnel'
+
+/**
+ * Protocol versions, oldest first. A change of the .proto files that a peer can notice adds a line; the schema-hash
+ * test asks for it.
+ */
+export const protocolHistory = [
+  { version: 1, what: 'Log upwards: batches, parts, cumulative acknowledgements' }
+] as const
+export const protocolMin = 1
+export const protocolMax = 1
+
+/** No frame is larger: `maxPayload` of both WebSocket ends. */
+export const frameBytesMax = 1024 * 1024
+/** Bounds of Hello, so that no peer makes the other hold more. */
+export const lanesMax = 64
+export const epochsPerLaneMax = 4096
+
+/** A malformed or unexpected frame. The connection it came on is closed; nothing else is affected. */
+export class FrameError extends Error {
+  readonly code = 'FRAME_MALFORMED'
+}
+
+export interface HelloEpoch {
+  readonly epoch: Epoch
+  /** Undefined for the first epoch of a lane. */
+  readonly predecessor: Epoch | undefined
+  /** Offset of the epoch's first record ever. */
+  readonly start: number
+  /** Oldest offset still held. */
+  readonly first: number
+  /** One past the newest. */
+  readonly next: number
+  readonly reason: EpochReason
+}
+
+export const epochReasons = ['started', 'salvaged', 're-identified'] as const
+/** Why an epoch began: a start of the daemon, a start after losing data, or a diverged lane. */
+export type EpochReason = (typeof epochReasons)[number]
+
+export interface HelloLane {
+  readonly id: number
+  readonly name: string
+  /** Oldest first; only the last grows. */
+  readonly epochs: readonly HelloEpoch[]
+}
+
+export interface Hello {
+  readonly kind: 'hello'
+  readonly protocolMin: number
+  readonly protocolMax: number
+  readonly bootId: BootId
+  /** Counts the connections of this boot, from 1. */
+  readonly connectCounter: number
+  /** As seen last; empty on a first connection. */
+  readonly clusterUid: string
+  readonly logId: string
+  readonly wallMs: number
+  readonly uptimeMs: number
+  readonly clockSynchronised: boolean
+  readonly lanes: readonly HelloLane[]
+  readonly software: string
+}
+
+/** The cloud durably holds everything below `next` of this epoch. */
+export interface Watermark {
+  readonly lane: number
+  readonly epoch: Epoch
+  readonly next: number
+  /** Header CRC of the batch that ends at `next`; 0: the cloud knows none. */
+  readonly crc: number
+}
+
+export interface Welcome {
+  readonly kind: 'welcome'
+  readonly protocol: number
+  readonly clusterUid: string
+  readonly logId: string
+  readonly wallMs: number
+  readonly watermarks: readonly Watermark[]
+  /** Bytes of Log frames that may be unacknowledged. */
+  readonly windowBytes: number
+  readonly software: string
+}
+
+export interface Refuse {
+  readonly kind: 'refuse'
+  readonly code: string
+  readonly message: string
+  /** Milliseconds not to come back in; 0: the receiver's own back-off decides. */
+  readonly retryAfterMs: number
+}
+
+export interface LogBatches {
+  readonly kind: 'log-batches'
+  /** Length of `batches` before compression; 0: not compressed. */
+  readonly rawLength: number
+  readonly batches: Buffer
+}
+
+export interface LogPart {
+  readonly kind: 'log-part'
+  readonly lane: number
+  readonly batchLength: number
+  readonly position: number
+  readonly data: Buffer
+}
+
+export interface LogAck { readonly kind: 'log-ack', readonly watermarks: readonly Watermark[] }
+export interface Probe { readonly kind: 'probe', readonly nonce: number }
+export interface ProbeReply { readonly kind: 'probe-reply', readonly nonce: number }
+
+export type Frame = Hello | Welcome | Refuse | LogBatches | LogPart | LogAck | Probe | ProbeReply
+
+export function encodeFrame(frame: Frame): Buffer {
+  const bytes = toBinary(FrameSchema, create(FrameSchema, { body: toWire(frame) }))
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+}
+
+type WireBody = NonNullable<Parameters<typeof create<typeof FrameSchema>>[1]>['body'] & object
+
+function toWire(frame: Frame): WireBody {
+  switch (frame.kind) {
+    case 'hello': return { case: 'hello', value: {
+      ...frame,
+      wallMs: BigInt(Math.floor(frame.wallMs)),
+      uptimeMs: BigInt(Math.floor(frame.uptimeMs)),
+      lanes: frame.lanes.map(lane => ({
+        id: lane.id,
+        name: lane.name,
+        epochs: lane.epochs.map(epoch => ({
+          epoch: epoch.epoch,
+          predecessor: epoch.predecessor ?? '',
+          start: BigInt(epoch.start),
+          first: BigInt(epoch.first),
+          next: BigInt(epoch.next),
+          reason: epoch.reason
+        }))
+      }))
+    } }
+    case 'welcome': return { case: 'welcome', value: {
+      ...frame,
+      wallMs: BigInt(Math.floor(frame.wallMs)),
+      watermarks: frame.watermarks.map(toWireWatermark)
+    } }
+    case 'refuse': return { case: 'refuse', value: frame }
+    case 'log-batches': return { case: 'logBatches', value: frame }
+    case 'log-part': return { case: 'logPart', value: frame }
+    case 'log-ack': return { case: 'logAck', value: { watermarks: frame.watermarks.map(toWireWatermark) } }
+    case 'probe': return { case: 'probe', value: { nonce: BigInt(frame.nonce) } }
+    case 'probe-reply': return { case: 'probeReply', value: { nonce: BigInt(frame.nonce) } }
+  }
+}
+
+function toWireWatermark(watermark: Watermark): { lane: number, epoch: string, next: bigint, crc: number } {
+  return { lane: watermark.lane, epoch: watermark.epoch, next: BigInt(watermark.next), crc: watermark.crc }
+}
+
+/** Throws FrameError for anything that is no well-formed frame within its bounds. */
+export function decodeFrame(bytes: Uint8Array): Frame {
+  if (bytes.length > frameBytesMax) throw new FrameError(`frame of ${bytes.length} bytes, bound ${frameBytesMax}`)
+  let wire: WireFrame
+  try {
+    wire = fromBinary(FrameSchema, bytes)
+  } catch (error) {
+    throw new FrameError(`frame: ${(error as Error).message}`)
+  }
+  const body = wire.body
+  switch (body.case) {
+    case 'hello': {
+      const value = body.value
+      if (value.lanes.length > lanesMax) throw new FrameError(`hello: ${value.lanes.length} lanes, bound ${lanesMax}`)
+      return {
+        kind: 'hello',
+        protocolMin: value.protocolMin,
+        protocolMax: value.protocolMax,
+        bootId: required(parseBootId(value.bootId), 'hello: boot id'),
+        connectCounter: value.connectCounter,
+        clusterUid: bounded(value.clusterUid),
+        logId: bounded(value.logId),
+        wallMs: Number(value.wallMs),
+        uptimeMs: safe(value.uptimeMs),
+        clockSynchronised: value.clockSynchronised,
+        software: bounded(value.software),
+        lanes: value.lanes.map(lane => {
+          if (lane.id > 0xffff) throw new FrameError(`hello: lane id ${lane.id}`)
+          if (!laneNamePattern.test(lane.name)) throw new FrameError(`hello: lane name "${lane.name.slice(0, 80)}"`)
+          if (lane.epochs.length > epochsPerLaneMax) {
+            throw new FrameError(`hello: ${lane.epochs.length} epochs in lane ${lane.name}, bound ${epochsPerLaneMax}`)
+          }
+          return { id: lane.id, name: lane.name, epochs: lane.epochs.map(epoch => {
+            const out: HelloEpoch = {
+              epoch: required(parseEpoch(epoch.epoch), 'hello: epoch'),
+              predecessor: epoch.predecessor === '' ? undefined : required(parseEpoch(epoch.predecessor), 'hello: predecessor'),
+              start: safe(epoch.start),
+              first: safe(epoch.first),
+              next: safe(epoch.next),
+              reason: required(epochReasons.find(known => known === epoch.reason), 'hello: epoch reason')
+            }
+            if (out.start > out.first || out.first > out.next) {
+              throw new FrameError(`hello: epoch ${out.epoch} has start ${out.start}, first ${out.first}, next ${out.next}`)
+            }
+            return out
+          }) }
+        })
+      }
+    }
+    case 'welcome': {
+      const value = body.value
+      return {
+        kind: 'welcome',
+        protocol: value.protocol,
+        clusterUid: bounded(value.clusterUid),
+        logId: bounded(value.logId),
+        wallMs: Number(value.wallMs),
+        watermarks: value.watermarks.map(fromWireWatermark),
+        windowBytes: value.windowBytes,
+        software: bounded(value.software)
+      }
+    }
+    case 'refuse': return {
+      kind: 'refuse',
+      code: bounded(body.value.code),
+      message: bounded(body.value.message),
+      retryAfterMs: body.value.retryAfterMs
+    }
+    case 'logBatches': return { kind: 'log-batches', rawLength: body.value.rawLength, batches: asBuffer(body.value.batches) }
+    case 'logPart': return {
+      kind: 'log-part',
+      lane: body.value.lane,
+      batchLength: body.value.batchLength,
+      position: body.value.position,
+      data: asBuffer(body.value.data)
+    }
+    case 'logAck': return { kind: 'log-ack', watermarks: body.value.watermarks.map(fromWireWatermark) }
+    case 'probe': return { kind: 'probe', nonce: safe(body.value.nonce) }
+    case 'probeReply': return { kind: 'probe-reply', nonce: safe(body.value.nonce) }
+    case undefined: throw new FrameError('frame of a kind that this release does not know')
+  }
+}
+
+/** A lane's name: what `edgecore.yaml` calls it. */
+export const laneNamePattern = /^[a-z][a-z0-9-]{0,62}$/
+
+function fromWireWatermark(wire: WireWatermark): Watermark {
+  return {
+    lane: wire.lane,
+    epoch: required(parseEpoch(wire.epoch), 'watermark: epoch'),
+    next: safe(wire.next),
+    crc: wire.crc
+  }
+}
+
+function required<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new FrameError(`${what} is malformed`)
+  return value
+}
+
+function safe(value: bigint): number {
+  const number = Number(value)
+  if (!Number.isSafeInteger(number) || number < 0) throw new FrameError(`number ${value} is out of range`)
+  return number
+}
+
+function bounded(text: string): string {
+  if (text.length > 1024) throw new FrameError(`text of ${text.length} characters, bound 1024`)
+  return text
+}
+
+function asBuffer(bytes: Uint8Array): Buffer { return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length) }

@@ -1,0 +1,3 @@
+export * from './batch.ts'
+export * from './frame.ts'
+export * from './ids.ts'
