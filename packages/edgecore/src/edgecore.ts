@@ -58,6 +58,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     compress: bytes => zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }),
     clockSynchronised: trust
   })
+  database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
     await outbox.reopen(store, suspect)
     link.restart()

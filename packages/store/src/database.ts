@@ -25,6 +25,8 @@ export interface DatabaseComponents {
 export type OnReopened = (store: Store, suspect: boolean) => Promise<void>
 
 const spaceCheckIntervalMs = 1000
+/** While the disk is nearly full, what was trimmed is given back this often. */
+const reclaimIntervalMs = 5000
 const reopenDelayMs = 200
 const reopenDelayMaxMs = 5000
 /** A store that fails to open so often in a row is treated as unreadable (L11: start anyway). */
@@ -51,6 +53,8 @@ export class Database {
   #suspect: boolean
   #onLow: (low: boolean) => void = () => {}
   #recovering: Promise<void> | undefined
+  #reclaim: () => Promise<void> = async () => {}
+  #reclaimedMs = -Infinity
   #spaceTimer: { cancel(): void } | undefined
   #closed = false
 
@@ -71,9 +75,6 @@ export class Database {
 
   /** Rejects only where the place itself cannot be used: `STORE_LOCKED`, or a folder that cannot be written. */
   static async open(options: DatabaseOptions, components: DatabaseComponents): Promise<Database> {
-    await components.space.keepBallast().catch((error: unknown) => {
-      components.log.warn('no ballast: a full disk will need room made by hand', { error: describeError(error) })
-    })
     const database = new Database(options, components, await openStore(components))
     await database.#checkSpace()
     return database
@@ -92,6 +93,9 @@ export class Database {
     this.#onLow = listener
     listener(this.low)
   }
+
+  /** `reclaim` gives the space of deleted entries back; called now and then while the disk is nearly full. */
+  onReclaim(reclaim: () => Promise<void>): void { this.#reclaim = reclaim }
 
   /** Commits what waits, then closes. */
   async close(): Promise<void> {
@@ -143,8 +147,12 @@ export class Database {
         this.#onLow(low)
       }
       if (this.freeBytes > restoreFactor * this.#options.freeFloorBytes + space.ballastBytes) await space.keepBallast()
+      if (low && this.committer.failure === undefined && clock.monotonicMs() - this.#reclaimedMs > reclaimIntervalMs) {
+        this.#reclaimedMs = clock.monotonicMs()
+        await this.#reclaim()
+      }
     } catch (error) {
-      log.debug('free space unknown', { error: describeError(error) })
+      log.warn('looking after free space failed', { error: describeError(error) })
     }
     this.#spaceTimer?.cancel()
     if (!this.#closed) this.#spaceTimer = clock.after(spaceCheckIntervalMs, () => { void this.#checkSpace() })
@@ -154,7 +162,7 @@ export class Database {
 interface Opened { readonly store: Store, readonly suspect: boolean, readonly quarantined: boolean }
 
 async function openStore(components: DatabaseComponents, unreadable = false): Promise<Opened> {
-  const { opener, log, clock } = components
+  const { opener, log, clock, space } = components
   let failure: unknown = new HoldfastError('STORE_CORRUPT', 'a write met a damaged table')
   for (let attempt = 1; !unreadable; attempt++) {
     try {
@@ -163,6 +171,7 @@ async function openStore(components: DatabaseComponents, unreadable = false): Pr
     } catch (error) {
       if (!hasCode(error, 'STORE_CORRUPT') && !hasCode(error, 'STORE_FAILED')) throw error
       failure = error
+      if (isDiskFull(error)) await space.giveUpBallast()
       if (hasCode(error, 'STORE_CORRUPT') || (attempt >= openAttemptsMax && !isDiskFull(error))) break
       await wait(clock, reopenDelayMs)
     }

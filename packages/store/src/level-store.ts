@@ -26,7 +26,8 @@ export interface LevelStoreOptions {
   readonly cacheBytes?: number
 }
 
-type Database = Level<Uint8Array, Uint8Array>
+/** On Node, `Level` is ClassicLevel; its types name what browsers have too. */
+type Database = Level<Uint8Array, Uint8Array> & { compactRange(start: Uint8Array, end: Uint8Array): Promise<void> }
 
 interface PendingWrite {
   readonly ops: readonly WriteOp[]
@@ -79,7 +80,7 @@ export class LevelStore implements Store {
       writeBufferSize: options.writeBufferBytes ?? 4 * 1024 * 1024,
       blockSize: options.blockBytes ?? 4 * 1024,
       cacheSize: options.cacheBytes ?? 1024 * 1024
-    })
+    }) as Database
     try {
       await db.open()
       // LevelDB does not fsync the names of the folder and of the log that it has just made.
@@ -103,6 +104,10 @@ export class LevelStore implements Store {
 
   scan(options: ScanOptions): Promise<StoreEntry[]> {
     return this.#read('scan', () => this.#page(options))
+  }
+
+  compact(gte: Uint8Array, lt: Uint8Array): Promise<void> {
+    return this.#read('compact', async () => { await this.#db.compactRange(gte, lt) })
   }
 
   close(): Promise<void> {

@@ -30,6 +30,8 @@ export class MemoryStore implements Store {
     return this.#entries.page(options)
   }
 
+  async compact(): Promise<void> { if (this.#closed) throw closedError() }
+
   async close(): Promise<void> { this.#closed = true }
 }
 

@@ -580,6 +580,13 @@ export class Outbox {
     commit.put(laneKey(tables.outboxAcked, lane.id), encodeAcked({ acked, first, dropped }))
   }
 
+  /** Gives the space of what was trimmed back to the file system. */
+  async reclaim(): Promise<void> {
+    for (const lane of this.#lanes.values()) {
+      await this.#store.compact(offsetKey(tables.outboxBatch, lane.id, 0), offsetKey(tables.outboxBatch, lane.id, lane.first))
+    }
+  }
+
   // ── giving up the oldest ───────────────────────────────────────────────────────────────────────────────────────────
 
   /**

@@ -271,6 +271,8 @@ class SimulatedStore implements Store {
     return this.#disk.page(options)
   }
 
+  async compact(): Promise<void> {}
+
   close(): Promise<void> {
     return this.#closing ??= this.#shutDown()
   }

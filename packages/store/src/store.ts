@@ -38,6 +38,11 @@ export interface Store {
   get(key: Uint8Array): Promise<Buffer | undefined>
   /** One page of a range, as it is now. */
   scan(options: ScanOptions): Promise<StoreEntry[]>
+  /**
+   * Gives the space of deleted entries in [gte, lt) back to the file system, as far as that is possible; entries stay as
+   * they are. May take seconds; other calls go on meanwhile.
+   */
+  compact(gte: Uint8Array, lt: Uint8Array): Promise<void>
   /** Waits for what was handed in, then releases files. Idempotent. */
   close(): Promise<void>
 }

@@ -1,17 +1,17 @@
 /** Bounds of joining and of the cluster's identity. Part of the package's table. */
 export const identityLimits = {
   caLifeDays: {
-    value: 3653, unit: 'days',
+    value: 10_957, unit: 'days',
     meaning: 'Life of the CA certificate, from the start that made it.',
     atLimit: 'Links that are up stay up; new connections fail. A warning is logged at each start from a third before.'
   },
   serverCertificateLifeDays: {
-    value: 3653, unit: 'days',
+    value: 10_957, unit: 'days',
     meaning: 'Life of the server certificate, at most that of the CA.',
     atLimit: 'Made again at the start after two thirds of it.'
   },
   nodeCertificateLifeDays: {
-    value: 3653, unit: 'days',
+    value: 10_957, unit: 'days',
     meaning: 'Life of a node\'s certificate, at most that of the CA.',
     atLimit: 'The node has to join again.'
   },
