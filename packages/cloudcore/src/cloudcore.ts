@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { zstdDecompressSync } from 'node:zlib'
 import { EndpointsFile, SystemClock, SystemRandom, endpointUrl, runAll } from '@holdfast/runtime'
-import type { Log } from '@holdfast/runtime'
+import type { Failpoint, Log } from '@holdfast/runtime'
 import { levelStoreOpener } from '@holdfast/store'
 import type { CloudcoreConfig } from './config.ts'
 import { Hub } from './hub/hub.ts'
@@ -16,11 +16,12 @@ export interface CloudcoreComponents {
   readonly version: string
   /** This machine's name, for the server certificate. */
   readonly hostname: string
+  readonly failpoint: Failpoint
 }
 
 /** Runs cloudcore until `shutdown` aborts and all is closed. Rejects where it cannot start, or on a fault. */
 export async function runCloudcore(config: CloudcoreConfig, components: CloudcoreComponents, shutdown: AbortSignal): Promise<void> {
-  const { log, version } = components
+  const { log, version, failpoint } = components
   const clock = new SystemClock()
   const random = new SystemRandom()
   await mkdir(config.dataDir, { recursive: true, mode: 0o750 })
@@ -43,7 +44,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
     windowBytes: config.tunnel.windowBytes,
     nodesMax: config.tunnel.nodesMax
   }, {
-    cloudLog, clock, log,
+    cloudLog, clock, log, failpoint,
     decompress: (bytes, bytesMax) => zstdDecompressSync(bytes, { maxOutputLength: bytesMax })
   })
   const tunnel = new TunnelServer({

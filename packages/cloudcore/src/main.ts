@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { configure, runProgram } from '@holdfast/runtime'
+import { configure, failpointOf, runProgram } from '@holdfast/runtime'
 import packageJson from '../package.json' with { type: 'json' }
 import { cloudcoreSchema } from './config.ts'
 
@@ -15,6 +15,7 @@ await runProgram({ name: 'cloudcore' }, async program => {
   await runCloudcore(config, {
     log: program.openLog(config.log.level),
     version: packageJson.version,
-    hostname: hostname()
+    hostname: hostname(),
+    failpoint: failpointOf(program.environment)
   }, program.shutdown)
 })

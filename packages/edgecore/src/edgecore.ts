@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { bootIdFromBytes } from '@holdfast/protos'
 import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, endpointUrl, runAll } from '@holdfast/runtime'
-import type { Log, Service } from '@holdfast/runtime'
+import type { Failpoint, Log, Service } from '@holdfast/runtime'
 import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions } from '@holdfast/store'
 import type { EdgecoreConfig } from './config.ts'
@@ -16,11 +16,12 @@ import { wallClockTrust } from './wall-clock-trust.ts'
 export interface EdgecoreComponents {
   readonly log: Log
   readonly version: string
+  readonly failpoint: Failpoint
 }
 
 /** Runs edgecore until `shutdown` aborts and all is closed. Needs no network. Rejects where it cannot start, or on a fault. */
 export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreComponents, shutdown: AbortSignal): Promise<void> {
-  const { log, version } = components
+  const { log, version, failpoint } = components
   const clock = new SystemClock()
   const random = new SystemRandom()
   const { dataDir } = config
@@ -33,12 +34,13 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     space: new FileDiskSpace(join(dataDir, 'ballast'), config.disk.ballastBytes),
     clock,
     log,
-    salvage: salvageOutbox
+    salvage: salvageOutbox,
+    failpoint
   })
   const { committer } = database
   const trust = wallClockTrust(clock)
   const outbox = await Outbox.open({ lanes: laneOptions(config), bootId, suspect: database.suspect }, database.store, {
-    committer, clock, random, log, clockSynchronised: trust
+    committer, clock, random, log, clockSynchronised: trust, failpoint
   })
   database.onLow(low => outbox.refuse(low
     ? new HoldfastError('DISK_FULL', `less than disk.freeFloorBytes (${config.disk.freeFloorBytes}) is free under ${dataDir}; ` +
@@ -56,7 +58,8 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     outbox, peer, clock, random, log,
     dialer: new WebSocketDialer({ url: config.server ?? identity.serverUrl, tls: identity.tlsOptions, handshakeMs: 10_000 }),
     compress: bytes => zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }),
-    clockSynchronised: trust
+    clockSynchronised: trust,
+    failpoint
   })
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {

@@ -1,4 +1,4 @@
-import { configure, runProgram } from '@holdfast/runtime'
+import { configure, failpointOf, runProgram } from '@holdfast/runtime'
 import packageJson from '../package.json' with { type: 'json' }
 import { edgecoreSchema } from './config.ts'
 
@@ -11,5 +11,9 @@ await runProgram({ name: 'edgecore' }, async program => {
   }, program.args, program.print)
   if (config === undefined) return
   const { runEdgecore } = await import('./edgecore.ts')
-  await runEdgecore(config, { log: program.openLog(config.log.level), version: packageJson.version }, program.shutdown)
+  await runEdgecore(config, {
+    log: program.openLog(config.log.level),
+    version: packageJson.version,
+    failpoint: failpointOf(program.environment)
+  }, program.shutdown)
 })

@@ -1,3 +1,5 @@
+import { inertFailpoint } from '@holdfast/runtime'
+import type { Failpoint } from '@holdfast/runtime'
 import type { Store, WriteOp } from './store.ts'
 
 /** Called once with the outcome of a commit. An error means: not durable, and never will be through this call. */
@@ -52,6 +54,7 @@ export interface CommitterOptions {
 export interface CommitterComponents {
   readonly store: Store
   readonly clock: { monotonicMs(): number, after(delayMs: number, task: () => void): { cancel(): void }, soon(task: () => void): void }
+  readonly failpoint?: Failpoint
   /** Told of every commit: its duration in milliseconds and its bytes. */
   readonly onCommit?: (durationMs: number, bytes: number) => void
   /** Told when a write has failed; from then on every commit fails with that error, until `resume` (design §4.3). */
@@ -91,6 +94,7 @@ export class Committer {
   #store: Store
   readonly #components: CommitterComponents
   readonly #commitBytesMax: number
+  readonly #failpoint: Failpoint
   readonly #urgent: GatheringCommit[] = []
   readonly #normal: GatheringCommit[] = []
   #writing = false
@@ -104,6 +108,7 @@ export class Committer {
   constructor(options: CommitterOptions, components: CommitterComponents) {
     this.#store = components.store
     this.#components = components
+    this.#failpoint = components.failpoint ?? inertFailpoint
     this.#commitBytesMax = options.commitBytesMax ?? 1024 * 1024
   }
 
@@ -183,6 +188,7 @@ export class Committer {
     let bytes = 0
     for (const op of ops) bytes += op.key.length + (op.type === 'put' ? op.value.length : 0)
     this.#writing = true
+    this.#failpoint('commit:before-write')
     const startMs = this.#components.clock.monotonicMs()
     this.#store.write(ops, { sync: true }, error => {
       const durationMs = this.#components.clock.monotonicMs() - startMs
@@ -191,6 +197,7 @@ export class Committer {
       this.stats.lastMs = durationMs
       if (error === undefined) this.#components.onCommit?.(durationMs, bytes)
       else this.#fail(error)
+      this.#failpoint('commit:after-write')
       this.#writing = false
       if (error === undefined) {
         // The next batch is on its way to the disk while this one's callbacks run.

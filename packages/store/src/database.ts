@@ -1,5 +1,5 @@
 import { HoldfastError, describeError, hasCode, wait } from '@holdfast/runtime'
-import type { Clock, Log } from '@holdfast/runtime'
+import type { Clock, Failpoint, Log } from '@holdfast/runtime'
 import { Committer } from './committer.ts'
 import type { DiskSpace } from './disk-space.ts'
 import { isDiskFull } from './error-codes.ts'
@@ -17,6 +17,7 @@ export interface DatabaseComponents {
   readonly log: Log
   /** Takes over what can be read of a quarantined store, before anything else uses the new one. */
   readonly salvage: (entries: AsyncIterable<StoreEntry>, store: Store) => Promise<Readonly<Record<string, number>>>
+  readonly failpoint?: Failpoint
   /** Told of every commit: milliseconds from write to fsync, bytes. */
   readonly onCommit?: (durationMs: number, bytes: number) => void
 }
@@ -64,11 +65,12 @@ export class Database {
     this.#store = opened.store
     this.#suspect = opened.suspect
     this.quarantines = opened.quarantined ? 1 : 0
-    const { clock, onCommit } = components
+    const { clock, onCommit, failpoint } = components
     this.committer = new Committer({}, {
       store: opened.store,
       clock,
       ...onCommit === undefined ? {} : { onCommit },
+      ...failpoint === undefined ? {} : { failpoint },
       onFailure: error => { this.#recovering = this.#recover(error) }
     })
   }

@@ -1,8 +1,8 @@
 import { BatchBuilder, BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, readBatchHeader, readGap,
   restampEpoch } from '@holdfast/protos'
 import type { BatchHeader, BootId, Epoch, GapReason, HelloLane, RecordTopic, Watermark } from '@holdfast/protos'
-import { HoldfastError, describeError, invariant } from '@holdfast/runtime'
-import type { Clock, Log, Random } from '@holdfast/runtime'
+import { HoldfastError, describeError, inertFailpoint, invariant } from '@holdfast/runtime'
+import type { Clock, Failpoint, Log, Random } from '@holdfast/runtime'
 import type { Commit, CommitPart, Committer } from './committer.ts'
 import { decodeLane, encodeAcked, encodeEpoch, encodeLane, laneKey, offsetKey, offsetOfKey, tableEnd } from './outbox-format.ts'
 import type { EpochEntry } from './outbox-format.ts'
@@ -27,6 +27,7 @@ export interface OutboxComponents {
   readonly log: Log
   /** True where the wall clock is known to have been set; stamped into every batch. */
   readonly clockSynchronised: () => boolean
+  readonly failpoint?: Failpoint
 }
 
 export interface LaneStatus {
@@ -76,6 +77,7 @@ const ageCheckIntervalMs = 5000
 export class Outbox {
   readonly #options: OutboxOptions
   readonly #components: OutboxComponents
+  readonly #failpoint: Failpoint
   readonly #lanes = new Map<number, OutboxLane>()
   readonly #configured = new Map<string, OutboxLane>()
   #store: Store
@@ -92,6 +94,7 @@ export class Outbox {
   private constructor(options: OutboxOptions, store: Store, components: OutboxComponents) {
     this.#options = options
     this.#components = components
+    this.#failpoint = components.failpoint ?? inertFailpoint
     this.#store = store
   }
 
@@ -507,7 +510,9 @@ export class Outbox {
     lane.epochs = [...lane.epochs.filter(epoch => epoch.start < start), entry]
     lane.epochOpen = true
     this.#releaseTail(lane, lane.tail.length)
+    this.#failpoint('reidentify:before')
     await durable(commit)
+    this.#failpoint('reidentify:after')
   }
 
   /** Another cloud log holds nothing of ours: everything that is still here waits again (design §6). */
@@ -557,7 +562,12 @@ export class Outbox {
       this.#putAcked(commit, lane)
       more ||= count === trimBatchesMax
     }
-    if (more) commit?.onDurable(error => { if (error === undefined) this.#trim() })
+    if (commit === undefined) return
+    this.#failpoint('trim:before')
+    commit.onDurable(error => {
+      this.#failpoint('trim:after')
+      if (more && error === undefined) this.#trim()
+    })
   }
 
   /** How many of the oldest acknowledged batches the local cache does not want any more. */
@@ -734,7 +744,9 @@ export class Outbox {
     this.#openedMs = clock.monotonicMs()
     const begun: WriteOp[] = []
     for (const lane of this.#configured.values()) this.#beginEpoch(begun, lane)
+    this.#failpoint('epoch:before')
     await writeSynced(this.#store, begun)
+    this.#failpoint('epoch:after')
   }
 
   /** Everything that this process appends goes to an epoch of its own (LOG-4); one that stayed empty is replaced. */

@@ -1,7 +1,7 @@
 import { FrameError, decodeFrame, encodeFrame } from '@holdfast/protos'
 import type { Frame, Hello, HelloEpoch, HelloLane, LogBatches, LogPart, Watermark } from '@holdfast/protos'
 import { HoldfastError, describeError } from '@holdfast/runtime'
-import type { Clock, Log, NodeName, Timer } from '@holdfast/runtime'
+import type { Clock, Failpoint, Log, NodeName, Timer } from '@holdfast/runtime'
 import { CloudSession, Fence, LogReceiver, ReceiveError } from '@holdfast/sync'
 import type { CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, Decompress, ReceivedBatch } from '@holdfast/sync'
 import type { AppendResult, CloudLog, CloudStream } from '../log/cloud-log.ts'
@@ -19,6 +19,7 @@ export interface HubComponents {
   readonly clock: Clock
   readonly log: Log
   readonly decompress: Decompress
+  readonly failpoint: Failpoint
 }
 
 /** Counts since start, for metrics. */
@@ -300,6 +301,7 @@ class TunnelSession implements ConnectionEvents {
     const { header, batch } = received
     const stream = this.#streams.get(header.epoch)!
     const correctionMs = header.clockSynchronised || header.bootId !== this.#bootId ? 0 : this.#correctionMs
+    this.#hub.components.failpoint('append:before')
     this.#node.pending++
     this.#hub.components.cloudLog.append(stream, batch, header, { receivedAtMs, correctionMs }, result => {
       this.#settled(receiver, received, stream, result)
@@ -339,6 +341,9 @@ class TunnelSession implements ConnectionEvents {
   #sendAck(receiver: LogReceiver): void {
     this.#ackScheduled = false
     const ack = receiver.takeAck()
-    if (ack !== undefined && receiver === this.#receiver) this.#connection.send(encodeFrame(ack))
+    if (ack === undefined || receiver !== this.#receiver) return
+    this.#hub.components.failpoint('ack:before')
+    this.#connection.send(encodeFrame(ack))
+    this.#hub.components.failpoint('ack:after')
   }
 }

@@ -1,7 +1,7 @@
 import { FrameError, decodeFrame, encodeFrame, protocolMax, protocolMin } from '@holdfast/protos'
 import type { BootId, Frame, Hello, Welcome } from '@holdfast/protos'
 import { describeError } from '@holdfast/runtime'
-import type { Clock, Log, Random, Timer } from '@holdfast/runtime'
+import type { Clock, Failpoint, Log, Random, Timer } from '@holdfast/runtime'
 import type { HeldBatch, LaneOptions, Outbox, OutboxLane } from '@holdfast/store'
 import { EdgeSession, LogSender } from '@holdfast/sync'
 import type { Compress, Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason } from '@holdfast/sync'
@@ -22,6 +22,7 @@ export interface LinkComponents {
   readonly log: Log
   readonly compress: Compress
   readonly clockSynchronised: () => boolean
+  readonly failpoint: Failpoint
 }
 
 /** Counts since start, for metrics. */
@@ -251,7 +252,7 @@ export class Link {
     while (sender !== undefined && sender === this.#sender) {
       const output = sender.next(this.#components.clock.monotonicMs())
       if (output === undefined) break
-      if (output.kind === 'send') this.#send(output.frame)
+      if (output.kind === 'send') this.#sendLog(output.frame)
       else this.#read(sender, output.lane, output.from, output.bytesMax)
     }
     this.#pumping = false
@@ -265,6 +266,12 @@ export class Link {
       sender.read(id, batches)
       this.#pump()
     })
+  }
+
+  #sendLog(frame: Frame): void {
+    this.#components.failpoint('send:before')
+    this.#send(frame)
+    this.#components.failpoint('send:after')
   }
 
   #send(frame: Frame): void {
