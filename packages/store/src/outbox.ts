@@ -89,7 +89,7 @@ export class Outbox {
   #trimTimer: { cancel(): void } | undefined
   #ageTimer: { cancel(): void } | undefined
   #closed = false
-  #onAvailable: (lane: OutboxLane) => void = () => {}
+  readonly #availableListeners = new Set<(lane: OutboxLane) => void>()
 
   private constructor(options: OutboxOptions, store: Store, components: OutboxComponents) {
     this.#options = options
@@ -113,7 +113,7 @@ export class Outbox {
   async reopen(store: Store, suspect: boolean): Promise<void> {
     this.#store = store
     await this.#load(suspect)
-    for (const lane of this.#lanes.values()) this.#onAvailable(lane)
+    for (const lane of this.#lanes.values()) this.#tellAvailable(lane)
   }
 
   /** Stops timers; what is committed stays. */
@@ -137,8 +137,16 @@ export class Outbox {
   /** New records are refused with this error until it is taken back with `undefined`; what is stored drains on. */
   refuse(error: HoldfastError | undefined): void { this.#refusal = error }
 
-  /** `listener` is told when something new is durable in a lane or a busy lane can be read again. One listener. */
-  onAvailable(listener: (lane: OutboxLane) => void): void { this.#onAvailable = listener }
+  /**
+   * `listener` is told when something new is durable in a lane or a busy lane can be read again, once a commit. Returns how
+   * to stop it.
+   */
+  onAvailable(listener: (lane: OutboxLane) => void): () => void {
+    this.#availableListeners.add(listener)
+    return () => { this.#availableListeners.delete(listener) }
+  }
+
+  #tellAvailable(lane: OutboxLane): void { for (const listener of this.#availableListeners) listener(lane) }
 
   // ── appending ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -202,7 +210,7 @@ export class Outbox {
       this.#tailBytes += batch.bytes.length
     }
     while (this.#tailBytes > tailBytesMax) this.#releaseTail(this.#longestTail(), 1)
-    this.#onAvailable(lane)
+    this.#tellAvailable(lane)
   }
 
   #stamp(lane: OutboxLane, base: number): Parameters<BatchBuilder['encode']>[0] {
@@ -626,7 +634,7 @@ export class Outbox {
       })
     }).then(async () => {
       await this.#lookUpAges()
-      this.#onAvailable(lane)
+      this.#tellAvailable(lane)
     })
   }
 
