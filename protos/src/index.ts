@@ -1,3 +1,5 @@
 export * from './batch.ts'
+export * from './batch-stream.ts'
 export * from './frame.ts'
 export * from './ids.ts'
+export * from './records-ndjson.ts'
