@@ -1,0 +1,3 @@
+export * from './broker.ts'
+export * from './limits.ts'
+export * from './listener.ts'
