@@ -2,15 +2,17 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { bootIdFromBytes } from '@holdfast/protos'
-import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, endpointUrl, runAll } from '@holdfast/runtime'
+import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, runAll } from '@holdfast/runtime'
 import type { Failpoint, Log, Service } from '@holdfast/runtime'
 import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions } from '@holdfast/store'
+import { Broker, MqttListener } from './broker/index.ts'
 import type { EdgecoreConfig } from './config.ts'
 import { loadIdentity } from './identity.ts'
 import { Link } from './link/link.ts'
 import { PeerMemory } from './link/peer-memory.ts'
 import { WebSocketDialer } from './link/web-socket-dialer.ts'
+import { Routes } from './routes.ts'
 import { wallClockTrust } from './wall-clock-trust.ts'
 
 export interface EdgecoreComponents {
@@ -61,9 +63,29 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     clockSynchronised: trust,
     failpoint
   })
+  const routes = new Routes({ rules: config.routes, lane: name => outbox.lane(name) })
+  const { mqtt } = config
+  const broker = await Broker.open({
+    packetBytesMax: mqtt.packetBytesMax,
+    connectionsMax: mqtt.connectionsMax,
+    connectTimeoutMs: mqtt.connectTimeout,
+    pendingBytesMaxPerClient: mqtt.pendingBytesMaxPerClient,
+    pendingBytesMax: mqtt.pendingBytesMax,
+    fullWaitMs: mqtt.fullWait,
+    keepaliveMaxMs: mqtt.keepaliveMax,
+    subscriptionsMaxPerClient: mqtt.subscriptionsMaxPerClient,
+    retainedCountMax: mqtt.retainedCountMax,
+    retainedBytesMax: mqtt.retainedBytesMax,
+    sessionsMax: mqtt.sessionsMax,
+    sessionExpiryMs: mqtt.sessionExpiry,
+    offlineQueueCountMax: mqtt.offlineQueueCountMax,
+    offlineQueueBytesMax: mqtt.offlineQueueBytesMax
+  }, { store: database.store, committer, sink: outbox, routes, clock, log, uptimeMs: () => outbox.uptimeMs() })
+  const listener = new MqttListener(mqtt, { broker, log })
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
     await outbox.reopen(store, suspect)
+    await broker.reopen(store)
     link.restart()
   })
   const tunnel: Service = {
@@ -82,10 +104,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
       await database.close()
     }
   }
-  await endpoints.publish({})
+  await endpoints.publish({ mqtt: await listener.listen() })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
-  await runAll([storage, tunnel], shutdown)
-  void endpointUrl
+  await runAll([storage, tunnel, listener], shutdown)
 }
 
 function laneOptions(config: EdgecoreConfig): Record<string, LaneOptions> {
