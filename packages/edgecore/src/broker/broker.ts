@@ -558,7 +558,6 @@ export class Broker implements PacketStreamHost {
       heartbeatInterval: heartbeatNeverMs,
       connectTimeout: this.options.connectTimeoutMs,
       drainTimeout: this.options.drainTimeoutMs,
-      maxTopicLevels: limits.topicLevels.value,
       preConnect: (client, packet, done) => {
         const stream = streamOf(client)
         stream.anonymous = packet.clientId === ''
@@ -611,7 +610,7 @@ export class Broker implements PacketStreamHost {
 
   #grant(stream: PacketStream, subscription: { topic: string, qos: number }): boolean {
     const known = stream.subscriptions.has(subscription.topic)
-    if (filterProblem(subscription.topic, topicBounds) !== undefined || (!known &&
+    if (stream.destroyed || filterProblem(subscription.topic, topicBounds) !== undefined || (!known &&
       (stream.subscriptions.size >= this.#subscriptionsMaxPerClient || this.#subscriptions >= limits.subscriptions.value))) {
       this.counters.subscriptionsRefused++
       this.persistence.refuse(subscription as Parameters<DurablePersistence['refuse']>[0])

@@ -97,7 +97,8 @@ export const brokerLimits = {
   topicLevels: {
     value: 32, unit: 'levels',
     meaning: 'Levels of a topic or filter.',
-    atLimit: 'Publish: the connection is closed (bad-topic). Subscription: failure (0x80).'
+    atLimit: 'Publish: the connection is closed (bad-topic). Subscription: failure (0x80); beyond 100 levels the connection '
+      + 'is closed (protocol).'
   },
   clientIdLength: {
     value: 256, unit: 'characters',
