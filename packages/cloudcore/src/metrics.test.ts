@@ -1,0 +1,83 @@
+import { HoldfastError, SystemClock, parseNodeName, watchProcess } from '@holdfast/runtime'
+import type { NodeName } from '@holdfast/runtime'
+import { parseEpoch } from '@holdfast/protos'
+import { expect, onTestFinished, test } from 'vitest'
+import type { HubStats, NodePresence } from './hub/hub.ts'
+import type { CloudLogStats, NodeTotals } from './log/cloud-log.ts'
+import { CloudcoreMetrics, cloudcoreMetrics, nodeSeriesMax } from './metrics.ts'
+
+const stats: CloudLogStats = {
+  batches: 7, records: 70, bytes: 7000, phantoms: 2, conflicts: 1, gaps: 3, corruptEntries: 4, entriesDropped: 5, reopens: 6, salvages: 8
+}
+const hubStats = (): HubStats => ({
+  sessions: 3, ends: new Map([['closed', 2], ['DUPLICATE_IDENTITY', 1]]), framesReceived: 10, bytesReceived: 1000,
+  recordsAppended: 60, batchesAppended: 6, phantomsDropped: 2, gaps: 1, duplicates: 1
+})
+const nodeName = (text: string): NodeName => parseNodeName(text)!
+const presence = (name: string, connected = true): NodePresence =>
+  ({ name: nodeName(name), connected, lastSeenMs: 0, duplicateIdentity: name === 'b', software: '' })
+const totals = (name: string, nextOffset = 9): NodeTotals => ({
+  name: nodeName(name),
+  lanes: [{ lane: 'telemetry', epoch: parseEpoch('0123456789abcdef')!, nextOffset, records: 8, bytes: 800, gaps: 1 }]
+})
+
+const lines = (metrics: CloudcoreMetrics): string[] => metrics.registry.expose().split('\n')
+
+test('hub, log, commits and the process are read when somebody asks', () => {
+  const metrics = new CloudcoreMetrics()
+  const hub = { stats: hubStats(), presence: () => [presence('a'), presence('b', false)] }
+  metrics.watchHub(hub)
+  metrics.watchLog({ stats, nodes: () => [totals('a')] })
+  const watching = watchProcess(metrics.registry, new SystemClock())
+  onTestFinished(() => watching[Symbol.dispose]())
+  metrics.onCommit(3, 500)
+  hub.stats.sessions++
+  expect(lines(metrics)).toEqual(expect.arrayContaining([
+    'holdfast_cloud_sessions_total 4',
+    'holdfast_cloud_session_ends_total{reason="DUPLICATE_IDENTITY"} 1',
+    'holdfast_cloud_nodes 2', 'holdfast_cloud_nodes_connected 1', 'holdfast_cloud_nodes_duplicate_identity 1',
+    'holdfast_cloud_node_connected{node="b"} 0',
+    'holdfast_cloud_lane_durable_offset{node="a",lane="telemetry"} 9',
+    'holdfast_cloud_phantoms_dropped_total 2', 'holdfast_cloud_conflicts_total 1', 'holdfast_cloud_gaps_total 3',
+    'holdfast_cloud_log_salvages_total 8', 'holdfast_cloud_log_available 1',
+    'holdfast_cloud_commits_total 1', 'holdfast_cloud_commit_seconds_bucket{le="0.0025"} 0',
+    'holdfast_cloud_commit_seconds_bucket{le="0.005"} 1', 'holdfast_cloud_commit_bytes_sum 500'
+  ]))
+  expect(lines(metrics).some(line => line.startsWith('process_resident_memory_bytes '))).toBe(true)
+})
+
+test('a log that is being opened again is shown as such, and keeps its series', () => {
+  const metrics = new CloudcoreMetrics()
+  let available = true
+  metrics.watchLog({ stats, nodes: () => {
+    if (!available) throw new HoldfastError('LOG_UNAVAILABLE', 'again')
+    return [totals('a')]
+  } })
+  expect(lines(metrics)).toContain('holdfast_cloud_log_available 1')
+  available = false
+  expect(lines(metrics)).toEqual(expect.arrayContaining([
+    'holdfast_cloud_log_available 0', 'holdfast_cloud_lane_durable_offset{node="a",lane="telemetry"} 9'
+  ]))
+})
+
+test('series of nodes are bounded, the first by name, and go with their nodes', () => {
+  const metrics = new CloudcoreMetrics()
+  let names = Array.from({ length: nodeSeriesMax + 5 }, (_, i) => `n${10_000 + i}`).toReversed()
+  metrics.watchHub({ stats: hubStats(), presence: () => names.map(name => presence(name)) })
+  metrics.watchLog({ stats, nodes: () => names.map(name => totals(name)) })
+  const series = (name: string): string[] => lines(metrics).filter(line => line.startsWith(`${name}{`))
+  expect(series('holdfast_cloud_node_connected')).toHaveLength(nodeSeriesMax)
+  expect(series('holdfast_cloud_node_connected')[0]).toContain('"n10000"')
+  expect(series('holdfast_cloud_lane_records_total')).toHaveLength(nodeSeriesMax)
+  expect(lines(metrics)).toContain(`holdfast_cloud_nodes ${nodeSeriesMax + 5}`)
+  names = ['other']
+  expect(series('holdfast_cloud_node_connected')).toEqual(['holdfast_cloud_node_connected{node="other"} 1'])
+  expect(series('holdfast_cloud_lane_gaps_total')).toEqual(['holdfast_cloud_lane_gaps_total{node="other",lane="telemetry"} 1'])
+})
+
+test('counters end in _total, and names carry the program', () => {
+  for (const { name, kind } of Object.values(cloudcoreMetrics)) {
+    expect(name).toMatch(/^(holdfast_cloud|holdfast_event_loop|process)_/)
+    expect(name.endsWith('_total')).toBe(kind === 'counter')
+  }
+})

@@ -1,0 +1,179 @@
+import { MetricRegistry, hasCode, processMetrics } from '@holdfast/runtime'
+import type { MetricTable } from '@holdfast/runtime'
+import type { Hub } from './hub/hub.ts'
+import type { CloudLog, NodeTotals } from './log/cloud-log.ts'
+
+/** Nodes that have series of their own; the others are in the sums alone. */
+export const nodeSeriesMax = 1000
+const perLane = ['node', 'lane'] as const
+
+/** cloudcore's metrics. */
+export const cloudcoreMetrics = {
+  nodes: { name: 'holdfast_cloud_nodes', kind: 'gauge', help: 'Nodes that have connected since the start.' },
+  nodesConnected: { name: 'holdfast_cloud_nodes_connected', kind: 'gauge', help: 'Nodes that are connected.' },
+  nodesDuplicate: {
+    name: 'holdfast_cloud_nodes_duplicate_identity', kind: 'gauge', help: 'Nodes whose identity two machines use.'
+  },
+  nodeConnected: {
+    name: 'holdfast_cloud_node_connected', kind: 'gauge', labels: ['node'],
+    help: `1 while the node is connected, else 0. The first ${nodeSeriesMax} nodes by name.`
+  },
+  durableOffset: {
+    name: 'holdfast_cloud_lane_durable_offset', kind: 'gauge', labels: perLane,
+    help: `One past the newest durable offset of the lane's newest epoch. The first ${nodeSeriesMax} nodes by name.`
+  },
+  laneRecords: {
+    name: 'holdfast_cloud_lane_records_total', kind: 'counter', labels: perLane,
+    help: `Records of the lane since the log was made. The first ${nodeSeriesMax} nodes by name.`
+  },
+  laneGaps: {
+    name: 'holdfast_cloud_lane_gaps_total', kind: 'counter', labels: perLane,
+    help: `Gap records of the lane since the log was made. The first ${nodeSeriesMax} nodes by name.`
+  },
+  sessions: { name: 'holdfast_cloud_sessions_total', kind: 'counter', help: 'Sessions that were welcomed.' },
+  sessionEnds: {
+    name: 'holdfast_cloud_session_ends_total', kind: 'counter', labels: ['reason'],
+    help: 'Sessions that ended: closed, silent, or the code that they were refused with.'
+  },
+  duplicates: {
+    name: 'holdfast_cloud_duplicate_identity_refusals_total', kind: 'counter',
+    help: 'Sessions refused because another machine has the node\'s identity.'
+  },
+  framesReceived: { name: 'holdfast_cloud_received_frames_total', kind: 'counter', help: 'Frames received from nodes.' },
+  bytesReceived: { name: 'holdfast_cloud_received_bytes_total', kind: 'counter', help: 'Bytes of frames received from nodes.' },
+  recordsAppended: {
+    name: 'holdfast_cloud_appended_records_total', kind: 'counter', help: 'Records received, made durable and acknowledged.'
+  },
+  batchesAppended: {
+    name: 'holdfast_cloud_appended_batches_total', kind: 'counter', help: 'Batches received, made durable and acknowledged, gaps included.'
+  },
+  phantoms: {
+    name: 'holdfast_cloud_phantoms_dropped_total', kind: 'counter',
+    help: 'Batches dropped because their offsets were there already, with equal content.'
+  },
+  gaps: { name: 'holdfast_cloud_gaps_total', kind: 'counter', help: 'Gap records written, the cloud\'s own included.' },
+  conflicts: {
+    name: 'holdfast_cloud_conflicts_total', kind: 'counter',
+    help: 'Batches refused: a hole before them, or other content at their offsets.'
+  },
+  logAvailable: {
+    name: 'holdfast_cloud_log_available', kind: 'gauge', help: '1 while the cloud log can be written, else 0.'
+  },
+  logBatches: { name: 'holdfast_cloud_log_batches_total', kind: 'counter', help: 'Batches written to the log.' },
+  logRecords: { name: 'holdfast_cloud_log_records_total', kind: 'counter', help: 'Records written to the log.' },
+  logBytes: { name: 'holdfast_cloud_log_written_bytes_total', kind: 'counter', help: 'Bytes of batches written to the log.' },
+  logCorrupt: {
+    name: 'holdfast_cloud_log_corrupt_entries_total', kind: 'counter', help: 'Entries found missing or damaged, at open or while reading.'
+  },
+  logDropped: {
+    name: 'holdfast_cloud_log_dropped_entries_total', kind: 'counter', help: 'Entries that retention removed.'
+  },
+  logReopens: {
+    name: 'holdfast_cloud_log_reopens_total', kind: 'counter', help: 'Times that the log was opened again after a failed write.'
+  },
+  logSalvages: {
+    name: 'holdfast_cloud_log_salvages_total', kind: 'counter', help: 'Times that the log was set aside and made anew from what could be read.'
+  },
+  commits: { name: 'holdfast_cloud_commits_total', kind: 'counter', help: 'Commits, each with one fsync.' },
+  commitSeconds: {
+    name: 'holdfast_cloud_commit_seconds', kind: 'histogram', help: 'Duration of a commit: write and fsync, in seconds.',
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+  },
+  commitBytes: {
+    name: 'holdfast_cloud_commit_bytes', kind: 'histogram', help: 'Size of a commit, in bytes of keys and values.',
+    buckets: [256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576]
+  },
+  ...processMetrics
+} as const satisfies MetricTable
+
+/** What the collectors read; each is what the part itself exposes. */
+export type HubNumbers = Pick<Hub, 'stats' | 'presence'>
+export type CloudLogNumbers = Pick<CloudLog, 'stats' | 'nodes'>
+
+/**
+ * cloudcore's metrics in use: made before the parts, which are watched as they come. Parts count in plain fields of their
+ * own; they are read when somebody asks.
+ */
+export class CloudcoreMetrics {
+  readonly registry = new MetricRegistry(cloudcoreMetrics)
+
+  /** For `LevelLogComponents`. */
+  readonly onCommit = (durationMs: number, bytes: number): void => {
+    this.#commits.value++
+    this.#commitSeconds.observe(durationMs / 1000)
+    this.#commitBytes.observe(bytes)
+  }
+
+  readonly #commits = this.registry.metrics.commits.of({})
+  readonly #commitSeconds = this.registry.metrics.commitSeconds.of({})
+  readonly #commitBytes = this.registry.metrics.commitBytes.of({})
+  /** Nodes that have series. */
+  #shownNodes: readonly string[] = []
+
+  watchHub(hub: HubNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      const { stats } = hub
+      metrics.sessions.of({}).value = stats.sessions
+      for (const [reason, count] of stats.ends) metrics.sessionEnds.of({ reason }).value = count
+      metrics.duplicates.of({}).value = stats.duplicates
+      metrics.framesReceived.of({}).value = stats.framesReceived
+      metrics.bytesReceived.of({}).value = stats.bytesReceived
+      metrics.recordsAppended.of({}).value = stats.recordsAppended
+      metrics.batchesAppended.of({}).value = stats.batchesAppended
+      const presence = hub.presence()
+      metrics.nodes.of({}).value = presence.length
+      metrics.nodesConnected.of({}).value = presence.filter(({ connected }) => connected).length
+      metrics.nodesDuplicate.of({}).value = presence.filter(({ duplicateIdentity }) => duplicateIdentity).length
+      const shown = presence.toSorted((a, b) => a.name < b.name ? -1 : 1).slice(0, nodeSeriesMax)
+      for (const node of this.#shownNodes) metrics.nodeConnected.remove({ node })
+      this.#shownNodes = shown.map(({ name }) => name)
+      for (const { name, connected } of shown) metrics.nodeConnected.of({ node: name }).value = connected ? 1 : 0
+    })
+  }
+
+  watchLog(cloudLog: CloudLogNumbers): void {
+    const { metrics } = this.registry
+    let shown: readonly NodeTotals[] = []
+    this.registry.onCollect(() => {
+      const { stats } = cloudLog
+      metrics.phantoms.of({}).value = stats.phantoms
+      metrics.gaps.of({}).value = stats.gaps
+      metrics.conflicts.of({}).value = stats.conflicts
+      metrics.logBatches.of({}).value = stats.batches
+      metrics.logRecords.of({}).value = stats.records
+      metrics.logBytes.of({}).value = stats.bytes
+      metrics.logCorrupt.of({}).value = stats.corruptEntries
+      metrics.logDropped.of({}).value = stats.entriesDropped
+      metrics.logReopens.of({}).value = stats.reopens
+      metrics.logSalvages.of({}).value = stats.salvages
+      const totals = totalsOf(cloudLog)
+      metrics.logAvailable.of({}).value = totals === undefined ? 0 : 1
+      if (totals === undefined) return
+      for (const { name, lanes } of shown) {
+        for (const { lane } of lanes) {
+          for (const metric of [metrics.durableOffset, metrics.laneRecords, metrics.laneGaps]) metric.remove({ node: name, lane })
+        }
+      }
+      shown = totals.toSorted((a, b) => a.name < b.name ? -1 : 1).slice(0, nodeSeriesMax)
+      for (const { name, lanes } of shown) {
+        for (const { lane, nextOffset, records, gaps } of lanes) {
+          const labels = { node: name, lane }
+          metrics.durableOffset.of(labels).value = nextOffset
+          metrics.laneRecords.of(labels).value = records
+          metrics.laneGaps.of(labels).value = gaps
+        }
+      }
+    })
+  }
+}
+
+/** Undefined while the log is being opened again. */
+function totalsOf(cloudLog: CloudLogNumbers): readonly NodeTotals[] | undefined {
+  try {
+    return cloudLog.nodes()
+  } catch (error) {
+    if (hasCode(error, 'LOG_UNAVAILABLE')) return undefined
+    throw error
+  }
+}

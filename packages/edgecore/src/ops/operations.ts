@@ -1,0 +1,70 @@
+import { HttpServer, describeError, jsonReply, operationsRoutes } from '@holdfast/runtime'
+import type { Check, HttpRoute, Log } from '@holdfast/runtime'
+import type { Database, Outbox } from '@holdfast/store'
+import type { Link } from '../link/link.ts'
+
+export interface OperationsOptions {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+}
+
+export interface EdgeOperationsComponents {
+  readonly outbox: Pick<Outbox, 'status'>
+  readonly database: Pick<Database, 'low' | 'freeBytes'> & { readonly committer: Pick<Database['committer'], 'failure'> }
+  readonly link: Pick<Link, 'state' | 'lastEnd'>
+  /** Whether the ways in are open: `broker`, `http`, … */
+  readonly waysIn: Readonly<Record<string, Check>>
+  /** The metrics as text. */
+  readonly metrics: () => string
+  readonly log: Log
+}
+
+/**
+ * edgecore's operations port: `/v1/outbox`, `/metrics`, `/healthz`, `/readyz`. Whoever reaches it is trusted: loopback by
+ * default.
+ *
+ * A node without a link is ready: offline is normal (L7). `/readyz?verbose` says how the link is, and never fails for it.
+ */
+export async function openEdgeOperations(options: OperationsOptions, components: EdgeOperationsComponents): Promise<HttpServer> {
+  const { outbox, database, link, waysIn, metrics, log } = components
+  const shared = operationsRoutes({
+    metrics,
+    live: { process: () => 'ok' },
+    ready: {
+      database: () => {
+        const { failure } = database.committer
+        return failure === undefined ? 'ok' : { reason: describeError(failure) }
+      },
+      'disk-space': () => database.low ? { reason: `${database.freeBytes} bytes are free: new records are refused` } : 'ok',
+      ...waysIn
+    }
+  })
+  return await HttpServer.open({
+    name: 'ops',
+    ...options,
+    bodyBytesMax: 1024,
+    connectionsMax: 64,
+    requestsInFlightMax: 32,
+    headersTimeoutMs: 10_000,
+    requestTimeoutMs: 30_000,
+    idleTimeoutMs: 60_000,
+    drainMs: 500
+  }, [
+    { method: 'GET', path: '/v1/outbox', handle: () => jsonReply(outbox.status()) },
+    ...shared.map(route => route.path === '/readyz' ? withLink(route, link) : route)
+  ], { log })
+}
+
+/** Adds a line about the link where the checks are listed. */
+function withLink(route: HttpRoute, link: EdgeOperationsComponents['link']): HttpRoute {
+  return {
+    ...route,
+    async handle(request) {
+      const reply = await route.handle(request)
+      if (reply.body === 'ok') return reply
+      const state = link.state === 'live' ? 'live' : `${link.state}${link.lastEnd === '' ? '' : ` (${link.lastEnd})`}, offline is normal`
+      return { ...reply, body: `[i]link ${state}\n${String(reply.body)}` }
+    }
+  }
+}
