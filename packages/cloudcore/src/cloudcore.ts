@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { zstdDecompressSync } from 'node:zlib'
-import { EndpointsFile, SystemClock, SystemRandom, endpointUrl, runAll } from '@holdfast/runtime'
+import { EndpointsFile, SystemClock, SystemRandom, endpointUrl, runAll, watchProcess } from '@holdfast/runtime'
 import type { Failpoint, Log } from '@holdfast/runtime'
 import { levelStoreOpener } from '@holdfast/store'
 import type { CloudcoreConfig } from './config.ts'
@@ -9,6 +9,7 @@ import { Hub } from './hub/hub.ts'
 import { TunnelServer } from './hub/web-socket-server.ts'
 import { Authority, HttpsServer, Joining, Tokens, nodeNameOfPeer, serverTlsOptions } from './identity/index.ts'
 import { LevelLog } from './log/level-log.ts'
+import { CloudcoreMetrics } from './metrics.ts'
 import { openOperations } from './ops/operations.ts'
 
 export interface CloudcoreComponents {
@@ -24,6 +25,8 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const { log, version, failpoint } = components
   const clock = new SystemClock()
   const random = new SystemRandom()
+  const metrics = new CloudcoreMetrics()
+  using _process = watchProcess(metrics.registry, clock)
   await mkdir(config.dataDir, { recursive: true, mode: 0o750 })
   await using endpoints = await EndpointsFile.open(config.dataDir)
   const authority = await Authority.open({
@@ -35,7 +38,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   }, { log, clock })
   await using cloudLog = await LevelLog.open({
     retentionBytesMax: config.retention.bytesMax, retentionAgeMaxMs: config.retention.ageMax
-  }, { opener, clock, random, log })
+  }, { opener, clock, random, log, onCommit: metrics.onCommit, failpoint })
   const hub = new Hub({
     helloMs: 10_000,
     deadMs: 25_000,
@@ -47,6 +50,8 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
     cloudLog, clock, log, failpoint,
     decompress: (bytes, bytesMax) => zstdDecompressSync(bytes, { maxOutputLength: bytesMax })
   })
+  metrics.watchHub(hub)
+  metrics.watchLog(cloudLog)
   const tunnel = new TunnelServer({
     host: config.tunnel.host,
     port: config.tunnel.port,
@@ -56,7 +61,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const tunnelPort = await tunnel.listen()
   const joining = new Joining({ tunnelUrl: config.publicUrl, tunnelPort: () => tunnelPort }, { authority, tokens, clock, log })
   const https = new HttpsServer(config.https, { authority, joining, log })
-  const ops = await openOperations(config.ops, { cloudLog, hub, joining, log, clock, metrics: () => '' })
+  const ops = await openOperations(config.ops, { cloudLog, hub, joining, log, clock, metrics: () => metrics.registry.expose() })
   const publish = async (): Promise<void> => {
     await endpoints.publish({
       tunnel: endpointUrl('wss', config.tunnel.host, tunnelPort),

@@ -2,16 +2,19 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { bootIdFromBytes } from '@holdfast/protos'
-import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, runAll } from '@holdfast/runtime'
+import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, runAll, watchProcess } from '@holdfast/runtime'
 import type { Failpoint, Log, Service } from '@holdfast/runtime'
 import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions } from '@holdfast/store'
 import { Broker, MqttListener } from './broker/index.ts'
 import type { EdgecoreConfig } from './config.ts'
+import { DeviceApi } from './http/index.ts'
 import { loadIdentity } from './identity.ts'
 import { Link } from './link/link.ts'
 import { PeerMemory } from './link/peer-memory.ts'
 import { WebSocketDialer } from './link/web-socket-dialer.ts'
+import { EdgecoreMetrics } from './metrics.ts'
+import { openEdgeOperations } from './ops/index.ts'
 import { Routes } from './routes.ts'
 import { wallClockTrust } from './wall-clock-trust.ts'
 
@@ -27,6 +30,8 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const clock = new SystemClock()
   const random = new SystemRandom()
   const { dataDir } = config
+  const metrics = new EdgecoreMetrics()
+  using _process = watchProcess(metrics.registry, clock)
   await mkdir(dataDir, { recursive: true, mode: 0o750 })
   await using endpoints = await EndpointsFile.open(dataDir)
   const identity = await loadIdentity(dataDir)
@@ -37,6 +42,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     clock,
     log,
     salvage: salvageOutbox,
+    onCommit: metrics.onCommit,
     failpoint
   })
   const { committer } = database
@@ -80,12 +86,25 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     sessionExpiryMs: mqtt.sessionExpiry,
     offlineQueueCountMax: mqtt.offlineQueueCountMax,
     offlineQueueBytesMax: mqtt.offlineQueueBytesMax
-  }, { store: database.store, committer, sink: outbox, routes, clock, log, uptimeMs: () => outbox.uptimeMs() })
+  }, {
+    store: database.store, committer, sink: outbox, routes, clock, log,
+    uptimeMs: () => outbox.uptimeMs(),
+    onAcks: metrics.onMqttAcks
+  })
   const listener = new MqttListener(mqtt, { broker, log })
+  const deviceApi = await DeviceApi.open(config.http, {
+    node: identity.node, store: database.store, committer, outbox, routes, clock, log, onAcks: metrics.onHttpAcks
+  })
+  metrics.watchDatabase(database)
+  metrics.watchOutbox(outbox)
+  metrics.watchBroker(broker)
+  metrics.watchDeviceApi(deviceApi)
+  metrics.watchLink(link)
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
     await outbox.reopen(store, suspect)
     await broker.reopen(store)
+    await deviceApi.reopen(store)
     link.restart()
   })
   const tunnel: Service = {
@@ -104,9 +123,15 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
       await database.close()
     }
   }
-  await endpoints.publish({ mqtt: await listener.listen() })
+  const mqttUrl = await listener.listen()
+  const ops = await openEdgeOperations(config.ops, {
+    outbox, database, link, log,
+    waysIn: { mqtt: () => 'ok', http: () => 'ok' },
+    metrics: () => metrics.registry.expose()
+  })
+  await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
-  await runAll([storage, tunnel, listener], shutdown)
+  await runAll([storage, tunnel, ops, deviceApi, listener], shutdown)
 }
 
 function laneOptions(config: EdgecoreConfig): Record<string, LaneOptions> {

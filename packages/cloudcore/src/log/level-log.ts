@@ -1,7 +1,7 @@
 import type { BatchHeader, GapReason } from '@holdfast/protos'
 import { batchNext, cursorIndexEnd, encodeGap, readBatchHeader, readGap } from '@holdfast/protos'
 import { backoffDelayMs, describeError, hasCode, invariant } from '@holdfast/runtime'
-import type { Clock, Log, NodeName, Random, Timer } from '@holdfast/runtime'
+import type { Clock, Failpoint, Log, NodeName, Random, Timer } from '@holdfast/runtime'
 import type { CommitPart, Store, StoreOpener, WriteOp } from '@holdfast/store'
 import { Committer } from '@holdfast/store'
 import type {
@@ -39,6 +39,7 @@ export interface LevelLogComponents {
   readonly log: Log
   /** Told of every group commit. */
   readonly onCommit?: (durationMs: number, bytes: number) => void
+  readonly failpoint?: Failpoint
 }
 
 /** How often age is looked at. */
@@ -421,10 +422,10 @@ export class LevelLog implements CloudLog {
 
   /** Takes a loaded log into use; what was lost is covered by gap records before anything else is appended. */
   async #start(store: Store, { state, lost, corruptEntries }: LoadedLog): Promise<void> {
-    const { clock, log, onCommit } = this.#components
+    const { clock, log, onCommit, failpoint } = this.#components
     const index = new SegmentIndex(store, state)
     const committer = new Committer({}, {
-      store, clock, ...(onCommit === undefined ? {} : { onCommit }), onFailure: error => this.#fail(error)
+      store, clock, ...(onCommit === undefined ? {} : { onCommit }), ...(failpoint === undefined ? {} : { failpoint }), onFailure: error => this.#fail(error)
     })
     const reader = new EntryReader({ store, state, index, onCorrupt: seq => this.#noteCorrupt(seq) })
     const open: OpenLog = { store, committer, state, index, reader }
