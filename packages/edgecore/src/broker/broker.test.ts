@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import type { MqttClient } from 'mqtt'
 import { RawClient, TestBroker, ackPacket, connectPacket, disconnectPacket, publishPacket, startPlainAedes, subscribePacket,
-  until } from './testing/harness.ts'
-import type { GateStore } from './testing/harness.ts'
+  until } from '../testing/broker-harness.ts'
+import type { GateStore } from '../testing/broker-harness.ts'
 import type { BrokerOptions } from './broker.ts'
 
 const telemetry = 'devices/a/b/telemetry'

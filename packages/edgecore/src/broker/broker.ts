@@ -115,6 +115,42 @@ const heartbeatNeverMs = 500_000_000
 const topicCache = { entriesMax: 8192, bytesMax: 4 * 1024 * 1024 }
 
 /**
+ * aedes whose `publish` only delivers to those who are connected. Its own stores the message first, by a chain of promises
+ * for each; here that was done before, in the commit of `authorizePublish`.
+ */
+class DeliveringAedes extends Aedes {
+  declare mq: { emit(packet: object, done: () => void): void }
+  declare counter: number
+
+  override publish(packet: Parameters<Aedes['publish']>[0], client: Client | null | DeliveryDone,
+    done?: DeliveryDone): void {
+    const { cmd, topic, payload, qos, retain, dup } = packet
+    const from = typeof client === 'function' ? null : client
+    const delivered = typeof client === 'function' ? client : done
+    const message: DeliveredPacket = {
+      cmd: cmd ?? 'publish', brokerId: this.id, brokerCounter: ++this.counter, topic, payload, qos: qos ?? 0,
+      retain: retain ?? false, dup: dup ?? false
+    }
+    if (from !== null) message.clientId = from.id
+    this.mq.emit(message, () => delivered?.())
+  }
+}
+
+type DeliveryDone = (error?: Error) => void
+
+interface DeliveredPacket {
+  readonly cmd: 'publish'
+  readonly brokerId: string
+  readonly brokerCounter: number
+  readonly topic: string
+  readonly payload: string | Buffer
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  readonly dup: boolean
+  clientId?: string
+}
+
+/**
  * The MQTT broker of the node: aedes for the protocol, our own stream below it, our own persistence beside it.
  *
  * aedes acknowledges before it publishes and stores, so everything that must be durable happens in `authorizePublish`:
@@ -131,7 +167,7 @@ export class Broker implements PacketStreamHost {
   readonly budget: IngestBudget
   readonly persistence: DurablePersistence
   outgoingBytes = 0
-  readonly #aedes: Aedes
+  readonly #aedes: DeliveringAedes
   readonly #components: BrokerComponents
   readonly #connectionsMax: number
   readonly #fullWaitMs: number
@@ -185,7 +221,7 @@ export class Broker implements PacketStreamHost {
       components.onAcks?.(count, latencyMs)
     }
     this.#detached = { acks: new AckQueue(() => {}, () => {}), stream: undefined, held: [], heldBytes: 0, heldSinceMs: 0 }
-    this.#aedes = new Aedes(this.#aedesOptions())
+    this.#aedes = new DeliveringAedes(this.#aedesOptions())
     // Set right after the event; what came behind CONNECT goes on from the microtask.
     this.#aedes.on('connackSent', (connack, client) => {
       if (connack.returnCode === 0) queueMicrotask(() => streamOf(client).accept())
@@ -216,8 +252,7 @@ export class Broker implements PacketStreamHost {
       offlineQueueCountMax: options.offlineQueueCountMax ?? limits.offlineMessagesPerClient.value,
       offlineQueueBytesMax: options.offlineQueueBytesMax ?? limits.offlineBytesPerClient.value,
       offlineBytesMax: limits.offlineBytes.value,
-      qos2MarkersMax: limits.qos2Markers.value,
-      committedBefore: true
+      qos2MarkersMax: limits.qos2Markers.value
     }, components)
     const broker = new Broker(options, components, persistence)
     await broker.#aedes.listen()
@@ -276,7 +311,7 @@ export class Broker implements PacketStreamHost {
    */
   async reopen(store: Store): Promise<void> {
     this.#suspended = true
-    for (const stream of [...this.#streams.keys()]) stream.closeFor('store-failed')
+    for (const stream of this.#streams.keys()) stream.closeFor('store-failed')
     this.#giveUp(this.#detached)
     await this.persistence.reopen(store)
     this.#suspended = false
@@ -290,7 +325,7 @@ export class Broker implements PacketStreamHost {
     await this.#components.committer.flush()
     for (const stream of this.#streams.keys()) stream.closingFor('stopping')
     await new Promise<void>(resolve => { this.#aedes.close(resolve) })
-    for (const stream of [...this.#streams.keys()]) stream.closeFor('stopping')
+    for (const stream of this.#streams.keys()) stream.closeFor('stopping')
     // Wills, ends of sessions and deletions that ride in commits of their own.
     await this.#components.committer.flush()
     this.#closed = true
@@ -571,7 +606,7 @@ export class Broker implements PacketStreamHost {
         done(null, true)
       },
       authenticate: (client, _username, _password, done) => this.#openSession(client, done),
-      authorizePublish: (client, packet, done) => this.#authorizePublish(client, packet as PublishPacket, done),
+      authorizePublish: (client, packet, done) => this.#authorizePublish(client, packet, done),
       authorizeSubscribe: (client, subscription, done) => {
         done(null, this.#grant(streamOf(client), subscription) ? { ...subscription, qos: 2 } : null)
       },
@@ -634,7 +669,7 @@ export class Broker implements PacketStreamHost {
     if (!stream.accepted) return null
     const session = client.clean || packet.qos === 0 ? undefined : this.persistence.session(client.id)
     if (packet.qos > 0) {
-      const queued = session?.byPayload(packet.payload as Buffer)
+      const queued = session?.byPayload(packet.payload)
       // Still to come, or already gone, with the rest of the queue.
       if (queued !== undefined && (session!.replaying || queued.sent)) return null
       packet.qos = queued?.message.qos ?? grantedQos(stream, packet)

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { RawClient, TestBroker, ackPacket, connectPacket, disconnectPacket, packet, pingPacket, publishPacket, startPlainAedes,
-  subscribePacket, u16, until } from './testing/harness.ts'
+  subscribePacket, u16, until } from '../testing/broker-harness.ts'
 import type { CloseReason } from './packet-stream.ts'
 import type { BrokerOptions } from './broker.ts'
 

@@ -6,15 +6,16 @@ import { Committer } from '@holdfast/store'
 import { describe, expect, it } from 'vitest'
 import { DurablePersistence } from './persistence.ts'
 import type { PersistenceOptions, PublishPacket } from './persistence.ts'
-import { GateStore, persistenceOptions } from './testing/harness.ts'
+import { GateStore, persistenceOptions } from '../testing/broker-harness.ts'
 
 let uptime = 0
 
 async function open(store = new GateStore(), options: Partial<PersistenceOptions> = {}): Promise<{
   store: GateStore, committer: Committer, persistence: DurablePersistence }> {
-  const committer = new Committer({}, { store, clock: new SystemClock(), onFailure: () => {} })
+  const clock = new SystemClock()
+  const committer = new Committer({}, { store, clock, onFailure: () => {} })
   const persistence = await DurablePersistence.open({ ...persistenceOptions, ...options },
-    { store, committer, uptimeMs: () => uptime })
+    { store, committer, clock, uptimeMs: () => uptime })
   await persistence.setup({ id: 'now' })
   return { store, committer, persistence }
 }
@@ -31,7 +32,7 @@ async function listOf(stream: AsyncIterable<PublishPacket>): Promise<PublishPack
 describe('persistence', () => {
   it('passes the abstract suite of aedes-persistence', async () => {
     const child = spawn(process.execPath,
-      ['--test', '--test-reporter=tap', fileURLToPath(new URL('testing/persistence-abstract.ts', import.meta.url))],
+      ['--test', '--test-reporter=tap', fileURLToPath(new URL('../testing/persistence-abstract.ts', import.meta.url))],
       { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, NODE_TEST_CONTEXT: undefined } })
     let out = ''
     child.stdout.on('data', chunk => { out += String(chunk) })

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { Readable } from 'node:stream'
+import type { Clock } from '@holdfast/runtime'
 import type { Commit, Committer, Store, StoreEntry } from '@holdfast/store'
 import { FilterTrie } from './filter-trie.ts'
 import { clientKey, decodeJson, decodeMarker, decodeMessage, encodeJson, encodeMarker, encodeMessage, readClientKey,
@@ -38,16 +39,12 @@ export interface PersistenceOptions {
   readonly offlineQueueBytesMax: number
   readonly offlineBytesMax: number
   readonly qos2MarkersMax: number
-  /**
-   * True: what aedes hands to `storeRetained` and `outgoingEnqueueCombi` was committed by `putRetained` and `enqueue`
-   * before, and is passed over. Default false: these calls store it themselves, as the interface of aedes says.
-   */
-  readonly committedBefore?: boolean
 }
 
 export interface PersistenceComponents {
   readonly store: Store
   readonly committer: Committer
+  readonly clock: Pick<Clock, 'soon'>
   /** Milliseconds that the daemon has run, over all its starts. */
   readonly uptimeMs: () => number
 }
@@ -78,18 +75,10 @@ interface Retained { readonly packet: PublishPacket, readonly bytes: number }
 /** Entries per turn while retained messages are searched. */
 const searchStep = 1000
 
-/** Settled already, and tells so within the call: aedes' `.then` costs no turn and no promise. */
-function settled<Value>(value: Value): PromiseLike<Value> {
-  return { then: (onFulfilled => onFulfilled?.(value)) as PromiseLike<Value>['then'] }
-}
-
-const nothing = settled<void>(undefined)
-const noSubscriptions = settled<DurableSubscription[]>([])
-
 /**
  * What the broker remembers: retained messages, sessions with their subscriptions and queues, QoS 2 identifiers, wills.
  * Everything is in memory within stated bounds, and in the store; changes go through the committer, and a promise given
- * to aedes resolves when they are durable (L1). Where nothing has to be stored it costs neither a commit nor a promise.
+ * to aedes resolves when they are durable (L1). Where nothing has to be stored there is no commit.
  */
 export class DurablePersistence {
   readonly counters: PersistenceCounters = { retainedRefused: 0, offlineDropped: 0, sessionsExpired: 0, unreadable: 0 }
@@ -187,7 +176,7 @@ export class DurablePersistence {
   /** Forgets sessions whose clients have been away for too long. */
   expireSessions(): void {
     const now = this.#components.uptimeMs()
-    for (const session of [...this.#sessions.values()]) {
+    for (const session of this.#sessions.values()) {
       if (session.owner !== undefined || now - session.awaySinceUptimeMs < this.#options.sessionExpiryMs) continue
       const commit = this.#gather(64)
       this.#dropSession(commit, session)
@@ -296,8 +285,7 @@ export class DurablePersistence {
 
   // ── retained messages, for aedes ───────────────────────────────────────────────────────────────────────────────────
 
-  storeRetained(packet: PublishPacket): PromiseLike<void> {
-    if (this.#options.committedBefore === true) return nothing
+  storeRetained(packet: PublishPacket): Promise<void> {
     const commit = this.#gather(packet.payload.length)
     const done = durable(commit)
     if (!this.putRetained(commit, packet)) this.counters.retainedRefused++
@@ -323,7 +311,7 @@ export class DurablePersistence {
       for (const [topic, { packet }] of this.#retained) {
         if (filterMatches(filter, topic)) yield packet
         // Others have their turn.
-        if (++searched % searchStep === 0) await new Promise<void>(resolve => { setImmediate(resolve) })
+        if (++searched % searchStep === 0) await new Promise<void>(resolve => { this.#components.clock.soon(resolve) })
       }
     }
   }
@@ -358,7 +346,7 @@ export class DurablePersistence {
     return added
   }
 
-  removeSubscriptions(client: ClientRef, filters: readonly string[]): PromiseLike<void> {
+  removeSubscriptions(client: ClientRef, filters: readonly string[]): Promise<void> {
     const session = this.#sessions.get(client.id)
     if (session === undefined || !filters.some(filter => session.subscriptions.has(filter))) return Promise.resolve()
     const commit = this.#gather(64 * filters.length)
@@ -382,16 +370,14 @@ export class DurablePersistence {
     return { subsCount: this.#durableFilters.size, clientsCount }
   }
 
-  subscriptionsByTopic(topic: string): PromiseLike<DurableSubscription[]> {
-    return this.#options.committedBefore === true || this.#durableFilters.size === 0
-      ? noSubscriptions
-      : settled(this.match(topic))
+  subscriptionsByTopic(topic: string): Promise<DurableSubscription[]> {
+    return Promise.resolve(this.match(topic))
   }
 
   /** A clean session begins: what was held for this client ends [MQTT-3.1.2-6]. QoS 2 markers go with `cleanIncoming`. */
-  cleanSubscriptions(client: ClientRef): PromiseLike<void> {
+  cleanSubscriptions(client: ClientRef): Promise<void> {
     const session = this.#sessions.get(client.id)
-    if (session === undefined) return nothing
+    if (session === undefined) return Promise.resolve()
     const commit = this.#gather(64)
     this.#dropSession(commit, session)
     return durable(commit)
@@ -404,15 +390,14 @@ export class DurablePersistence {
 
   // ── messages on their way to subscribers, for aedes ────────────────────────────────────────────────────────────────
 
-  outgoingEnqueue(subscription: { readonly clientId: string }, packet: PublishPacket): PromiseLike<void> {
-    if (this.#options.committedBefore === true) return nothing
+  outgoingEnqueue(subscription: { readonly clientId: string }, packet: PublishPacket): Promise<void> {
     const commit = this.#gather(packet.payload.length)
     this.#enqueueFor(commit, subscription.clientId, packet, 2)
     return durable(commit)
   }
 
-  outgoingEnqueueCombi(subscriptions: readonly DurableSubscription[], packet: PublishPacket): PromiseLike<void> {
-    if (this.#options.committedBefore === true || subscriptions.length === 0) return nothing
+  outgoingEnqueueCombi(subscriptions: readonly DurableSubscription[], packet: PublishPacket): Promise<void> {
+    if (subscriptions.length === 0) return Promise.resolve()
     const commit = this.#gather(packet.payload.length * subscriptions.length)
     this.enqueue(commit, subscriptions, packet)
     return durable(commit)
@@ -422,36 +407,36 @@ export class DurablePersistence {
    * A message is about to be sent, or its PUBREL. Resolves when the packet may be written: for QoS 2, when the identifier
    * or the release is durable, since after a crash the same identifier must mean the same message; for QoS 1 at once.
    */
-  outgoingUpdate(client: ClientRef, packet: PublishPacket): PromiseLike<void> {
+  outgoingUpdate(client: ClientRef, packet: PublishPacket): Promise<void> {
     const session = this.#sessions.get(client.id)
-    if (session === undefined) return nothing
+    if (session === undefined) return Promise.resolve()
     if (packet.cmd === 'pubrel') {
       const message = session.byMessageId(packet.messageId!)
-      if (message === undefined) return nothing
+      if (message === undefined) return Promise.resolve()
       session.markSent(message)
-      if (message.released) return nothing
+      if (message.released) return Promise.resolve()
       message.released = true
       return this.#rewrite(session, message)
     }
     const message = session.byPayload(packet.payload) ?? session.byOrigin(packet.brokerId ?? '', packet.brokerCounter ?? 0)
-    if (message === undefined) return nothing
+    if (message === undefined) return Promise.resolve()
     session.markSent(message)
-    if (message.messageId === packet.messageId) return nothing
+    if (message.messageId === packet.messageId) return Promise.resolve()
     session.setMessageId(message, packet.messageId!)
-    return message.message.qos < 2 ? nothing : this.#rewrite(session, message)
+    return message.message.qos < 2 ? Promise.resolve() : this.#rewrite(session, message)
   }
 
   /**
    * A subscriber has acknowledged. The entry's end rides in a later commit: sent once more after a crash, QoS 1 allows the
    * repetition, and for QoS 2 what is left is a PUBREL, which has no effect twice.
    */
-  outgoingClearMessageId(client: ClientRef, packet: PublishPacket): PromiseLike<PublishPacket | undefined> {
+  outgoingClearMessageId(client: ClientRef, packet: PublishPacket): Promise<PublishPacket | undefined> {
     const session = this.#sessions.get(client.id)
     const messageId = packet.messageId
     const message = messageId === undefined ? undefined : session?.byMessageId(messageId)
-    if (session === undefined || message === undefined) return settled(undefined)
+    if (session === undefined || message === undefined) return Promise.resolve(undefined)
     this.#drop(this.#gather(32), session, message)
-    return settled(packetOf(message))
+    return Promise.resolve(packetOf(message))
   }
 
   /**
@@ -468,11 +453,11 @@ export class DurablePersistence {
 
   // ── QoS 2 from publishers, for aedes ───────────────────────────────────────────────────────────────────────────────
 
-  incomingStorePacket(client: ClientRef, packet: PublishPacket): PromiseLike<void> {
+  incomingStorePacket(client: ClientRef, packet: PublishPacket): Promise<void> {
     if (this.#committed.has(packet)) {
       const marker = this.#markers.get(client.id)?.get(packet.messageId!)
       if (marker?.owner === packet) marker.owner = undefined
-      return nothing
+      return Promise.resolve()
     }
     let packets = this.#incoming.get(client.id)
     if (packets === undefined) {
@@ -488,11 +473,11 @@ export class DurablePersistence {
   }
 
   /** Rejects for the packet that was marked and is still to be delivered; resolves for its repetitions and for PUBREL. */
-  incomingGetPacket(client: ClientRef, packet: PublishPacket): PromiseLike<PublishPacket | object> {
+  incomingGetPacket(client: ClientRef, packet: PublishPacket): Promise<PublishPacket | object> {
     const marker = this.#markers.get(client.id)?.get(packet.messageId!)
-    if (marker !== undefined) return marker.owner === packet ? Promise.reject(noSuchPacket()) : settled(marker)
+    if (marker !== undefined) return marker.owner === packet ? Promise.reject(noSuchPacket()) : Promise.resolve(marker)
     const stored = this.#incoming.get(client.id)?.get(packet.messageId!)
-    return stored === undefined ? Promise.reject(noSuchPacket()) : settled(stored)
+    return stored === undefined ? Promise.reject(noSuchPacket()) : Promise.resolve(stored)
   }
 
   /**
@@ -500,7 +485,7 @@ export class DurablePersistence {
    * use the identifier for a new message, which may have the very same content; a marker that came back after a crash
    * would take it for a repetition, and lose it.
    */
-  incomingDelPacket(client: ClientRef, packet: PublishPacket): PromiseLike<void> {
+  incomingDelPacket(client: ClientRef, packet: PublishPacket): Promise<void> {
     const messageId = packet.messageId!
     const markers = this.#markers.get(client.id)
     if (markers?.delete(messageId) === true) {
@@ -517,9 +502,9 @@ export class DurablePersistence {
   }
 
   /** Before CONNACK of a clean session, and when one ends. */
-  cleanIncoming(client: ClientRef): PromiseLike<void> {
+  cleanIncoming(client: ClientRef): Promise<void> {
     const incoming = this.#incoming.get(client.id)
-    if (!this.#markers.has(client.id) && incoming === undefined) return nothing
+    if (!this.#markers.has(client.id) && incoming === undefined) return Promise.resolve()
     const commit = this.#gather(64)
     this.#dropMarkers(commit, client.id)
     for (const messageId of incoming?.keys() ?? []) {
@@ -531,7 +516,7 @@ export class DurablePersistence {
 
   // ── wills, for aedes ───────────────────────────────────────────────────────────────────────────────────────────────
 
-  putWill(client: ClientRef, packet: PublishPacket): PromiseLike<ClientRef> {
+  putWill(client: ClientRef, packet: PublishPacket): Promise<ClientRef> {
     const brokerId = this.broker.id
     packet.brokerId = brokerId
     packet.clientId = client.id
@@ -548,8 +533,8 @@ export class DurablePersistence {
     return durable(commit).then(() => client)
   }
 
-  getWill(client: ClientRef): PromiseLike<PublishPacket | undefined> {
-    return settled(this.#wills.get(client.id)?.get(client.brokerId ?? this.broker.id)?.packet)
+  getWill(client: ClientRef): Promise<PublishPacket | undefined> {
+    return Promise.resolve(this.#wills.get(client.id)?.get(client.brokerId ?? this.broker.id)?.packet)
   }
 
   /** Without a `brokerId`: the will of the present process. The deletion rides in a later commit. */
@@ -650,7 +635,7 @@ export class DurablePersistence {
       commit.del(subscriptionKey(clientId, filter))
     }
     this.#durableVersion++
-    for (const message of [...session.queue.values()]) this.#drop(commit, session, message)
+    for (const message of session.queue.values()) this.#drop(commit, session, message)
     commit.del(clientKey('brokerSession', clientId))
     this.#sessions.delete(clientId)
   }
@@ -717,7 +702,7 @@ export class DurablePersistence {
       return true
     })
     // A clean session ends with its connection, and so did its identifiers.
-    for (const clientId of [...this.#markers.keys()]) {
+    for (const clientId of this.#markers.keys()) {
       if (!this.#sessions.has(clientId)) this.#dropMarkers(this.#gather(64), clientId)
     }
     await this.#each('brokerIncoming', ({ key, value }) => {

@@ -3,8 +3,8 @@ import { createRequire } from 'node:module'
 import { test } from 'node:test'
 import { SystemClock } from '@holdfast/runtime'
 import { Committer, MemoryStore } from '@holdfast/store'
-import { DurablePersistence } from '../persistence.ts'
-import { persistenceOptions } from './harness.ts'
+import { DurablePersistence } from '../broker/persistence.ts'
+import { persistenceOptions } from './broker-harness.ts'
 
 const abstractSuite = createRequire(import.meta.url)('aedes-persistence/abstract.js') as (options: {
   readonly test: typeof test
@@ -17,7 +17,8 @@ abstractSuite({
   testAsync: true,
   persistence: () => {
     const store = new MemoryStore()
-    const committer = new Committer({}, { store, clock: new SystemClock(), onFailure: () => {} })
-    return DurablePersistence.open(persistenceOptions, { store, committer, uptimeMs: () => 0 })
+    const clock = new SystemClock()
+    const committer = new Committer({}, { store, clock, onFailure: () => {} })
+    return DurablePersistence.open(persistenceOptions, { store, committer, clock, uptimeMs: () => 0 })
   }
 })

@@ -8,12 +8,12 @@ import type { RecordTopic } from '@holdfast/protos'
 import { HoldfastError, SystemClock, silentLog } from '@holdfast/runtime'
 import { Committer, MemoryStore } from '@holdfast/store'
 import type { Commit, OnDurable, OutboxLane, ScanOptions, Store, StoreEntry, WriteOp } from '@holdfast/store'
-import type { RecordSink } from '../../ingest.ts'
-import { Routes } from '../../routes.ts'
-import { Broker } from '../broker.ts'
-import type { BrokerOptions } from '../broker.ts'
-import { MqttListener } from '../listener.ts'
-import type { PersistenceOptions } from '../persistence.ts'
+import type { RecordSink } from '../ingest.ts'
+import { Routes } from '../routes.ts'
+import { Broker } from '../broker/broker.ts'
+import type { BrokerOptions } from '../broker/broker.ts'
+import { MqttListener } from '../broker/listener.ts'
+import type { PersistenceOptions } from '../broker/persistence.ts'
 
 export const persistenceOptions: PersistenceOptions = {
   retainedCountMax: 10_000, retainedBytesMax: 2 ** 24, sessionsMax: 1000, sessionExpiryMs: 1000,
@@ -61,6 +61,7 @@ export class TestSink implements RecordSink {
   readonly full = new Set<string>()
   readonly #committer: Committer
   readonly #lanes: Record<string, OutboxLane> = {}
+  #appended = 0
 
   constructor(committer: Committer) { this.#committer = committer }
 
@@ -74,7 +75,7 @@ export class TestSink implements RecordSink {
   }
   append(commit: Commit, lane: OutboxLane, topic: RecordTopic, payload: Uint8Array): void {
     const record = { lane: lane.name, device: topic.device, topic: topic.topic, payload: Buffer.from(payload).toString() }
-    commit.put(Buffer.from([0x12, ...Buffer.from(String(Math.random()))]), Buffer.from(payload))
+    commit.put(Buffer.from([0x12, ...Buffer.from(String(this.#appended++))]), Buffer.from(payload))
     const durable: OnDurable = error => { if (error === undefined) this.records.push(record) }
     commit.onDurable(durable)
   }
