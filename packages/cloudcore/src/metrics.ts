@@ -39,19 +39,30 @@ export const cloudcoreMetrics = {
     name: 'holdfast_cloud_duplicate_identity_refusals_total', kind: 'counter',
     help: 'Sessions refused because another machine has the node\'s identity.'
   },
-  framesReceived: { name: 'holdfast_cloud_received_frames_total', kind: 'counter', help: 'Frames received from nodes.' },
-  bytesReceived: { name: 'holdfast_cloud_received_bytes_total', kind: 'counter', help: 'Bytes of frames received from nodes.' },
+  framesReceived: {
+    name: 'holdfast_cloud_received_frames_total', kind: 'counter',
+    help: 'Frames received from nodes.'
+  },
+  bytesReceived: {
+    name: 'holdfast_cloud_received_bytes_total', kind: 'counter',
+    help: 'Bytes of frames received from nodes.'
+  },
   recordsAppended: {
-    name: 'holdfast_cloud_appended_records_total', kind: 'counter', help: 'Records received, made durable and acknowledged.'
+    name: 'holdfast_cloud_appended_records_total', kind: 'counter',
+    help: 'Records received, made durable and acknowledged.'
   },
   batchesAppended: {
-    name: 'holdfast_cloud_appended_batches_total', kind: 'counter', help: 'Batches received, made durable and acknowledged, gaps included.'
+    name: 'holdfast_cloud_appended_batches_total', kind: 'counter',
+    help: 'Batches received, made durable and acknowledged, gaps included.'
   },
   phantoms: {
     name: 'holdfast_cloud_phantoms_dropped_total', kind: 'counter',
     help: 'Batches dropped because their offsets were there already, with equal content.'
   },
-  gaps: { name: 'holdfast_cloud_gaps_total', kind: 'counter', help: 'Gap records written, the cloud\'s own included.' },
+  gaps: {
+    name: 'holdfast_cloud_gaps_total', kind: 'counter',
+    help: 'Gap records written, the cloud\'s own included.'
+  },
   conflicts: {
     name: 'holdfast_cloud_conflicts_total', kind: 'counter',
     help: 'Batches refused: a hole before them, or other content at their offsets.'
@@ -61,22 +72,29 @@ export const cloudcoreMetrics = {
   },
   logBatches: { name: 'holdfast_cloud_log_batches_total', kind: 'counter', help: 'Batches written to the log.' },
   logRecords: { name: 'holdfast_cloud_log_records_total', kind: 'counter', help: 'Records written to the log.' },
-  logBytes: { name: 'holdfast_cloud_log_written_bytes_total', kind: 'counter', help: 'Bytes of batches written to the log.' },
+  logBytes: {
+    name: 'holdfast_cloud_log_written_bytes_total', kind: 'counter',
+    help: 'Bytes of batches written to the log.'
+  },
   logCorrupt: {
-    name: 'holdfast_cloud_log_corrupt_entries_total', kind: 'counter', help: 'Entries found missing or damaged, at open or while reading.'
+    name: 'holdfast_cloud_log_corrupt_entries_total', kind: 'counter',
+    help: 'Entries found missing or damaged, at open or while reading.'
   },
   logDropped: {
     name: 'holdfast_cloud_log_dropped_entries_total', kind: 'counter', help: 'Entries that retention removed.'
   },
   logReopens: {
-    name: 'holdfast_cloud_log_reopens_total', kind: 'counter', help: 'Times that the log was opened again after a failed write.'
+    name: 'holdfast_cloud_log_reopens_total', kind: 'counter',
+    help: 'Times that the log was opened again after a failed write.'
   },
   logSalvages: {
-    name: 'holdfast_cloud_log_salvages_total', kind: 'counter', help: 'Times that the log was set aside and made anew from what could be read.'
+    name: 'holdfast_cloud_log_salvages_total', kind: 'counter',
+    help: 'Times that the log was set aside and made anew from what could be read.'
   },
   commits: { name: 'holdfast_cloud_commits_total', kind: 'counter', help: 'Commits, each with one fsync.' },
   commitSeconds: {
-    name: 'holdfast_cloud_commit_seconds', kind: 'histogram', help: 'Duration of a commit: write and fsync, in seconds.',
+    name: 'holdfast_cloud_commit_seconds', kind: 'histogram',
+    help: 'Duration of a commit: write and fsync, in seconds.',
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
   },
   commitBytes: {
@@ -152,7 +170,8 @@ export class CloudcoreMetrics {
       if (totals === undefined) return
       for (const { name, lanes } of shown) {
         for (const { lane } of lanes) {
-          for (const metric of [metrics.durableOffset, metrics.laneRecords, metrics.laneGaps]) metric.remove({ node: name, lane })
+          const labels = { node: name, lane }
+          for (const metric of [metrics.durableOffset, metrics.laneRecords, metrics.laneGaps]) metric.remove(labels)
         }
       }
       shown = totals.toSorted((a, b) => a.name < b.name ? -1 : 1).slice(0, nodeSeriesMax)

@@ -29,7 +29,8 @@ export const edgecoreMetrics = {
     help: 'Bytes of acknowledged records in the local cache, as stored.'
   },
   outboxFirstOffset: {
-    name: 'holdfast_edge_outbox_first_offset', kind: 'gauge', labels: lane, help: 'Oldest offset held, the local cache included.'
+    name: 'holdfast_edge_outbox_first_offset', kind: 'gauge', labels: lane,
+    help: 'Oldest offset held, the local cache included.'
   },
   outboxAckedOffset: {
     name: 'holdfast_edge_outbox_acked_offset', kind: 'gauge', labels: lane,
@@ -40,7 +41,8 @@ export const edgecoreMetrics = {
     help: 'Every offset below was handed to the link in this session or is acknowledged.'
   },
   outboxDurableOffset: {
-    name: 'holdfast_edge_outbox_durable_offset', kind: 'gauge', labels: lane, help: 'One past the newest offset on disk.'
+    name: 'holdfast_edge_outbox_durable_offset', kind: 'gauge', labels: lane,
+    help: 'One past the newest offset on disk.'
   },
   outboxDropped: {
     name: 'holdfast_edge_outbox_dropped_records_total', kind: 'counter', labels: lane,
@@ -57,10 +59,12 @@ export const edgecoreMetrics = {
     help: 'Size of a commit, in bytes of keys and values.'
   },
   storeQuarantines: {
-    name: 'holdfast_edge_store_quarantines_total', kind: 'counter', help: 'Databases that could not be read and were set aside.'
+    name: 'holdfast_edge_store_quarantines_total', kind: 'counter',
+    help: 'Databases that could not be read and were set aside.'
   },
   storeReopens: {
-    name: 'holdfast_edge_store_reopens_total', kind: 'counter', help: 'Times that the database was opened again after a failed write.'
+    name: 'holdfast_edge_store_reopens_total', kind: 'counter',
+    help: 'Times that the database was opened again after a failed write.'
   },
   storeFailed: {
     name: 'holdfast_edge_store_failed', kind: 'gauge', help: '1 while nothing can be committed, else 0.'
@@ -79,10 +83,12 @@ export const edgecoreMetrics = {
     name: 'holdfast_edge_mqtt_publishes_total', kind: 'counter', labels: ['qos'], help: 'Publishes taken in.'
   },
   mqttAcked: {
-    name: 'holdfast_edge_mqtt_acknowledged_total', kind: 'counter', help: 'Publishes whose commit returned, QoS 0 included.'
+    name: 'holdfast_edge_mqtt_acknowledged_total', kind: 'counter',
+    help: 'Publishes whose commit returned, QoS 0 included.'
   },
   mqttRepeated: {
-    name: 'holdfast_edge_mqtt_repeated_total', kind: 'counter', help: 'QoS 2 publishes that repeated one that was there.'
+    name: 'holdfast_edge_mqtt_repeated_total', kind: 'counter',
+    help: 'QoS 2 publishes that repeated one that was there.'
   },
   mqttNotRecorded: {
     name: 'holdfast_edge_mqtt_not_recorded_total', kind: 'counter', labels: ['reason'],
@@ -90,43 +96,60 @@ export const edgecoreMetrics = {
   },
   mqttDropped: {
     name: 'holdfast_edge_mqtt_dropped_total', kind: 'counter', labels: ['reason'],
-    help: 'What subscribers did not get or the broker did not keep: slow, offline-queue, retained, will, session, subscription.'
+    help: 'What subscribers did not get or the broker did not keep: slow, offline-queue, retained, will, session, ' +
+      'subscription.'
   },
   mqttConnections: { name: 'holdfast_edge_mqtt_connections', kind: 'gauge', help: 'Connections of MQTT clients.' },
   mqttConnectionsTotal: {
     name: 'holdfast_edge_mqtt_connections_total', kind: 'counter', help: 'Connections of MQTT clients accepted.'
   },
   mqttClosed: {
-    name: 'holdfast_edge_mqtt_closed_total', kind: 'counter', labels: ['reason'], help: 'Connections of MQTT clients closed.'
+    name: 'holdfast_edge_mqtt_closed_total', kind: 'counter', labels: ['reason'],
+    help: 'Connections of MQTT clients closed.'
   },
-  mqttSubscriptions: { name: 'holdfast_edge_mqtt_subscriptions', kind: 'gauge', help: 'Subscriptions of connected clients.' },
+  mqttSubscriptions: {
+    name: 'holdfast_edge_mqtt_subscriptions', kind: 'gauge',
+    help: 'Subscriptions of connected clients.'
+  },
   mqttPendingBytes: {
     name: 'holdfast_edge_mqtt_pending_bytes', kind: 'gauge', help: 'Bytes of publishes that wait for their commit.'
   },
   httpRequests: {
     name: 'holdfast_edge_http_requests_total', kind: 'counter', help: 'Requests with records that were acknowledged.'
   },
-  httpRecords: { name: 'holdfast_edge_http_records_total', kind: 'counter', help: 'Records of requests that were acknowledged.' },
+  httpRecords: {
+    name: 'holdfast_edge_http_records_total', kind: 'counter',
+    help: 'Records of requests that were acknowledged.'
+  },
   httpReplayed: {
-    name: 'holdfast_edge_http_replayed_total', kind: 'counter', help: 'Requests answered by an earlier one\'s Idempotency-Key.'
+    name: 'holdfast_edge_http_replayed_total', kind: 'counter',
+    help: 'Requests answered by an earlier one\'s Idempotency-Key.'
   },
   httpRefused: {
-    name: 'holdfast_edge_http_refused_total', kind: 'counter', labels: ['code'], help: 'Requests with records that were refused.'
+    name: 'holdfast_edge_http_refused_total', kind: 'counter', labels: ['code'],
+    help: 'Requests with records that were refused.'
   },
   httpInFlight: { name: 'holdfast_edge_http_requests_in_flight', kind: 'gauge', help: 'Requests being handled.' },
   idempotencyKeys: {
     name: 'holdfast_edge_http_idempotency_keys', kind: 'gauge', help: 'Idempotency-Keys that are remembered.'
   },
   linkUp: { name: 'holdfast_edge_link_up', kind: 'gauge', help: '1 while records can be sent to the cloud, else 0.' },
-  linkSessions: { name: 'holdfast_edge_link_sessions_total', kind: 'counter', help: 'Sessions that reached the cloud log.' },
+  linkSessions: {
+    name: 'holdfast_edge_link_sessions_total', kind: 'counter',
+    help: 'Sessions that reached the cloud log.'
+  },
   linkEnds: {
     name: 'holdfast_edge_link_ends_total', kind: 'counter', labels: ['reason'],
     help: 'Sessions that ended and attempts that failed; a reconnect follows each but `stopped`.'
   },
   linkFrames: { name: 'holdfast_edge_link_frames_sent_total', kind: 'counter', help: 'Frames sent to the cloud.' },
-  linkBytes: { name: 'holdfast_edge_link_sent_bytes_total', kind: 'counter', help: 'Bytes of frames sent to the cloud.' },
+  linkBytes: {
+    name: 'holdfast_edge_link_sent_bytes_total', kind: 'counter',
+    help: 'Bytes of frames sent to the cloud.'
+  },
   linkAcked: {
-    name: 'holdfast_edge_link_acknowledged_records_total', kind: 'counter', help: 'Offsets that the cloud acknowledged as durable.'
+    name: 'holdfast_edge_link_acknowledged_records_total', kind: 'counter',
+    help: 'Offsets that the cloud acknowledged as durable.'
   },
   linkInFlight: {
     name: 'holdfast_edge_link_in_flight_bytes', kind: 'gauge', help: 'Bytes sent and not acknowledged.'
@@ -136,17 +159,20 @@ export const edgecoreMetrics = {
     help: 'Rate at which the cloud acknowledges, in bytes per second; 0 where unknown.'
   },
   linkRoundTrip: {
-    name: 'holdfast_edge_link_round_trip_seconds', kind: 'gauge', help: 'Round trip of the last probe of a silent link, in seconds.'
+    name: 'holdfast_edge_link_round_trip_seconds', kind: 'gauge',
+    help: 'Round trip of the last probe of a silent link, in seconds.'
   },
   linkDivergences: {
     name: 'holdfast_edge_link_divergences_total', kind: 'counter',
     help: 'Times that the cloud held other bytes under this node\'s name and a lane was re-identified.'
   },
   linkLogChanges: {
-    name: 'holdfast_edge_link_log_changes_total', kind: 'counter', help: 'Times that the cloud had another log than before.'
+    name: 'holdfast_edge_link_log_changes_total', kind: 'counter',
+    help: 'Times that the cloud had another log than before.'
   },
   linkClusterChanges: {
-    name: 'holdfast_edge_link_cluster_changes_total', kind: 'counter', help: 'Times that the cloud was of another cluster than before.'
+    name: 'holdfast_edge_link_cluster_changes_total', kind: 'counter',
+    help: 'Times that the cloud was of another cluster than before.'
   },
   ...processMetrics
 } as const satisfies MetricTable
@@ -177,7 +203,10 @@ export class EdgecoreMetrics {
   }
 
   /** For `BrokerComponents`. */
-  readonly onMqttAcks = (count: number, latencyMs: number): void => { observe(this.#mqttAckSeconds, latencyMs / 1000, count) }
+  readonly onMqttAcks = (count: number, latencyMs: number): void => {
+    observe(this.#mqttAckSeconds, latencyMs / 1000, count)
+  }
+
   /** For `DeviceApiComponents`. */
   readonly onHttpAcks = (_count: number, latencyMs: number): void => { this.#httpAckSeconds.observe(latencyMs / 1000) }
 

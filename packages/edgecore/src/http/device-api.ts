@@ -60,7 +60,9 @@ export class DeviceApi implements Service {
       idleTimeoutMs: config.idleTimeout,
       drainMs
     }, [
-      ...telemetryRoutes(config, { sink: outbox, routes, keys, clock, counters, ...onAcks === undefined ? {} : { onAcks } }),
+      ...telemetryRoutes(config, {
+        sink: outbox, routes, keys, clock, counters, ...onAcks === undefined ? {} : { onAcks }
+      }),
       recordsRoute({ node, readersMax }, { outbox, failure: () => committer.failure, log })
     ], { log })
     return new DeviceApi(server, keys, counters)

@@ -65,7 +65,10 @@ export class IdempotencyKeys {
     this.#components = components
   }
 
-  static async open(options: IdempotencyOptions, store: Store, components: IdempotencyComponents): Promise<IdempotencyKeys> {
+  /** Reads what is stored. Rejects with the store's errors. */
+  static async open(
+    options: IdempotencyOptions, store: Store, components: IdempotencyComponents
+  ): Promise<IdempotencyKeys> {
     const keys = new IdempotencyKeys(options, components)
     await keys.reopen(store)
     return keys
@@ -78,7 +81,8 @@ export class IdempotencyKeys {
     let gte = Buffer.from([tables.httpIdempotency])
     for (;;) {
       const page = await store.scan({ gte, lt })
-      for (const { key, value } of page) entries.push([key.toString('latin1', 1), decodeEntry(value, this.#components.uptimeMs())])
+      const uptimeMs = this.#components.uptimeMs()
+      for (const { key, value } of page) entries.push([key.toString('latin1', 1), decodeEntry(value, uptimeMs)])
       const last = page.at(-1)
       if (last === undefined) break
       gte = Buffer.concat([last.key, Buffer.from([0])])
@@ -111,7 +115,8 @@ export class IdempotencyKeys {
       }
     }
     if (known.fingerprint !== fingerprint) {
-      throw refusal(422, 'IDEMPOTENCY_KEY_REUSED', 'this Idempotency-Key came with another path, content type or body before')
+      throw refusal(422, 'IDEMPOTENCY_KEY_REUSED',
+        'this Idempotency-Key came with another path, content type or body before')
     }
     return { answer: await known.answer, replayed: true }
   }

@@ -20,7 +20,9 @@ const titles: Readonly<Record<string, string>> = {
 /** A refusal with a code: as `type`, and as the member `code`. */
 export function refusal(status: number, code: string, detail: string, extensions: Readonly<Record<string, unknown>> = {},
   headers: Readonly<Record<string, string>> = {}): HttpProblem {
-  return new HttpProblem(status, { type: code, title: titles[code] ?? code, detail, headers, extensions: { code, ...extensions } })
+  return new HttpProblem(status, {
+    type: code, title: titles[code] ?? code, detail, headers, extensions: { code, ...extensions }
+  })
 }
 
 /** The code that a problem carries; undefined where the server's own plumbing made it. */
@@ -50,7 +52,8 @@ export function storeRefusal(error: unknown): HttpProblem {
 /** What an outbox that refuses means to a client. Anything that is not its refusal is thrown on. */
 export function outboxRefusal(error: unknown): HttpProblem {
   if (!(error instanceof HoldfastError)) throw error
-  const { code, message } = error
+  const { message } = error
+  const code: unknown = error.code
   switch (code) {
     case 'OUTBOX_FULL': return new HttpProblem(429, {
       type: code, title: 'Lane full', detail: message, headers: { 'retry-after': '5' }, extensions: { code }

@@ -51,7 +51,8 @@ export function decodeCursor(text: string): Places | undefined {
   if (!cursorPattern.test(text)) return undefined
   const prefix = text.slice(0, -4)
   const bytes = Buffer.from(prefix, 'base64url')
-  if (bytes[0] !== format || (bytes.length - 1) % laneBytes !== 0 || bytes.toString('base64url') !== prefix) return undefined
+  const whole = (bytes.length - 1) % laneBytes === 0 && bytes.toString('base64url') === prefix
+  if (bytes[0] !== format || !whole) return undefined
   const index = Buffer.from(text.slice(-4), 'base64url').readUIntBE(0, 3)
   const places = new Map<number, LanePlace>()
   for (let at = 1; at < bytes.length; at += laneBytes) {

@@ -1,4 +1,6 @@
-import { batchNext, batchStreamType, encodeBatchStream, ndjsonType, payloadEncodings, readBatchHeader, RecordsNdjson } from '@holdfast/protos'
+import {
+  RecordsNdjson, batchNext, batchStreamType, encodeBatchStream, ndjsonType, payloadEncodings, readBatchHeader
+} from '@holdfast/protos'
 import type { PayloadEncoding, ReaderBatch } from '@holdfast/protos'
 import { HoldfastError } from '@holdfast/runtime'
 import type { HttpRoute, Log, NodeName } from '@holdfast/runtime'
@@ -30,6 +32,8 @@ interface RecordsQuery {
   readonly encoding: PayloadEncoding
 }
 
+type Pages = AsyncGenerator<readonly ReaderBatch[]>
+
 const limitMax = 1_000_000_000
 const deviceLengthMax = 1024
 /** Text is handed to the socket in chunks of about so many characters. */
@@ -44,7 +48,8 @@ const parameters = ['lane', 'device', 'cursor', 'limit', 'follow', 'encoding'] a
  * when the request came; with `follow=true` again and again from there. A cursor remembers the place in every lane. One
  * that has been trimmed away is answered 410 `CURSOR_EXPIRED`, one of another history 410 `CURSOR_FOREIGN`, each with
  * `firstCursor`, the nearest place to go on from (null: the beginning); a reader that is overtaken while it reads is cut
- * off. A gap is shown whole even where the reader has passed part of it. Holds one page per reader; a slow reader delays nobody.
+ * off. A gap is shown whole even where the reader has passed part of it. Holds one page per reader; a slow one delays
+ * nobody.
  */
 export function recordsRoute(options: RecordsOptions, components: RecordsComponents): HttpRoute {
   let readers = 0
@@ -63,12 +68,14 @@ export function recordsRoute(options: RecordsOptions, components: RecordsCompone
       const headers = { 'content-type': asBatches ? batchStreamType : ndjsonType, 'cache-control': 'no-store' }
       if (request.method === 'HEAD' || request.signal.aborted) return { status: 200, headers }
       if (readers >= options.readersMax) {
-        throw refusal(503, 'READERS_TOO_MANY', `${options.readersMax} readers are being served; try again`, {}, { 'retry-after': '5' })
+        throw refusal(503, 'READERS_TOO_MANY', `${options.readersMax} readers are being served; try again`, {},
+          { 'retry-after': '5' })
       }
       readers++
       request.signal.addEventListener('abort', () => { readers-- }, { once: true })
       const pages = readPages(options.node, query, components.outbox, request.signal)
-      return { status: 200, headers, body: asBatches ? batchChunks(pages, query.limit) : lineChunks(pages, query, components.log) }
+      const body = asBatches ? batchChunks(pages, query.limit) : lineChunks(pages, query, components.log)
+      return { status: 200, headers, body }
     }
   }
 }
@@ -80,7 +87,9 @@ function readQuery(query: URLSearchParams, outbox: RecordsComponents['outbox']):
     }
     if (query.getAll(name).length > 1) throw badParameter(name, query.getAll(name).join(', '), 'one value')
   }
-  const take = <T>(name: (typeof parameters)[number], expected: string, read: (text: string) => T | undefined): T | undefined => {
+  const take = <T>(
+    name: (typeof parameters)[number], expected: string, read: (text: string) => T | undefined
+  ): T | undefined => {
     const text = query.get(name)
     if (text === null) return undefined
     const value = read(text)
@@ -88,9 +97,12 @@ function readQuery(query: URLSearchParams, outbox: RecordsComponents['outbox']):
     return value
   }
   const known = outbox.lanes.toSorted((a, b) => a.id - b.id)
-  const lane = take('lane', `one of ${known.map(({ name }) => name).join(', ')}`, text => known.find(({ name }) => name === text))
+  const laneNames = known.map(({ name }) => name)
+  const lane = take('lane', `one of ${laneNames.join(', ')}`, text => known.find(({ name }) => name === text))
   const lanesMax = httpLimits.recordsLanes.value
-  if (lane === undefined && known.length > lanesMax) throw badParameter('lane', '', `a lane: there are more than ${lanesMax}`)
+  if (lane === undefined && known.length > lanesMax) {
+    throw badParameter('lane', '', `a lane: there are more than ${lanesMax}`)
+  }
   return {
     lanes: lane === undefined ? known : [lane],
     device: take('device', `<namespace>/<name>, 1 to ${deviceLengthMax} characters`, text =>
@@ -101,7 +113,8 @@ function readQuery(query: URLSearchParams, outbox: RecordsComponents['outbox']):
       return value >= 1 && value <= limitMax ? value : undefined
     }),
     follow: take('follow', 'true or false', text => text === 'true' ? true : text === 'false' ? false : undefined) ?? false,
-    encoding: take('encoding', payloadEncodings.join(' or '), text => payloadEncodings.find(encoding => encoding === text)) ?? 'base64'
+    encoding: take('encoding', payloadEncodings.join(' or '), text =>
+      payloadEncodings.find(encoding => encoding === text)) ?? 'base64'
   }
 }
 
@@ -116,7 +129,9 @@ function checkPlaces({ lanes, places }: RecordsQuery): void {
     if (problem === undefined) usable.set(lane.id, place)
     else if (worst !== 'foreign') worst = problem
     const before = lane.epochAt(lane.first - 1)
-    if (problem === 'expired' && before !== undefined) usable.set(lane.id, { offset: lane.first, epochTag: epochTag(before.epoch) })
+    if (problem === 'expired' && before !== undefined) {
+      usable.set(lane.id, { offset: lane.first, epochTag: epochTag(before.epoch) })
+    }
   }
   if (worst === undefined) return
   const [code, detail] = worst === 'expired'
@@ -126,8 +141,9 @@ function checkPlaces({ lanes, places }: RecordsQuery): void {
 }
 
 /** Pages in the order that the route promises; ends quietly when `signal` aborts. */
-async function* readPages(node: NodeName, query: RecordsQuery, outbox: RecordsComponents['outbox'], signal: AbortSignal):
-AsyncGenerator<readonly ReaderBatch[]> {
+async function* readPages(
+  node: NodeName, query: RecordsQuery, outbox: RecordsComponents['outbox'], signal: AbortSignal
+): Pages {
   const places = new Map([...query.places].filter(([id]) => query.lanes.some(lane => lane.id === id)))
   for (;;) {
     const ends = query.lanes.map(lane => lane.durable)
@@ -154,7 +170,9 @@ AsyncGenerator<readonly ReaderBatch[]> {
   }
 }
 
-function readerBatch(node: NodeName, lane: OutboxLane, { base, next, bytes }: HeldBatch, from: number, places: Places): ReaderBatch {
+function readerBatch(
+  node: NodeName, lane: OutboxLane, { base, next, bytes }: HeldBatch, from: number, places: Places
+): ReaderBatch {
   const header = readBatchHeader(bytes)
   const isGap = header.kind === 'gap'
   return {
@@ -175,8 +193,9 @@ function overtaken(lane: OutboxLane, offset: number): Error {
 }
 
 /** Resolves when a lane may hold more than `ends` say, or when `signal` aborts. */
-function news(lanes: readonly OutboxLane[], ends: readonly number[], outbox: RecordsComponents['outbox'], signal: AbortSignal):
-Promise<void> {
+function news(
+  lanes: readonly OutboxLane[], ends: readonly number[], outbox: RecordsComponents['outbox'], signal: AbortSignal
+): Promise<void> {
   return new Promise(resolve => {
     if (signal.aborted || lanes.some((lane, i) => lane.durable !== ends[i])) {
       resolve()
@@ -192,8 +211,9 @@ Promise<void> {
   })
 }
 
-async function* lineChunks(pages: AsyncIterable<readonly ReaderBatch[]>, query: RecordsQuery, log: Log): AsyncGenerator<string> {
-  const render = new RecordsNdjson({ device: query.device, encoding: query.encoding, limit: query.limit, unreadable: 'corrupt' })
+async function* lineChunks(pages: Pages, query: RecordsQuery, log: Log): AsyncGenerator<string> {
+  const { device, encoding, limit } = query
+  const render = new RecordsNdjson({ device, encoding, limit, unreadable: 'corrupt' })
   for await (const page of pages) {
     let text = ''
     for (const item of page) {
@@ -210,7 +230,7 @@ async function* lineChunks(pages: AsyncIterable<readonly ReaderBatch[]>, query: 
 }
 
 /** Whole batches, up to and with the one that brings the records to `limit`. */
-async function* batchChunks(pages: AsyncIterable<readonly ReaderBatch[]>, limit: number | undefined): AsyncGenerator<Buffer> {
+async function* batchChunks(pages: Pages, limit: number | undefined): AsyncGenerator<Buffer> {
   let left = limit ?? Infinity
   for await (const page of pages) {
     let taken = 0

@@ -35,7 +35,8 @@ export function* telemetryLines(body: Buffer): Generator<TelemetryLine> {
     const newline = body.indexOf(0x0a, start)
     const end = newline === -1 ? body.length : newline
     if (end - start > bytesMax) {
-      throw refusal(413, 'RECORD_TOO_LARGE', `line ${line}: ${end - start} bytes, a line may have ${bytesMax}`, { line, bound: bytesMax })
+      const detail = `line ${line}: ${end - start} bytes, a line may have ${bytesMax}`
+      throw refusal(413, 'RECORD_TOO_LARGE', detail, { line, bound: bytesMax })
     }
     const bytes = body.subarray(start, end)
     start = end + 1
@@ -52,7 +53,9 @@ function readLine(text: string, line: number): TelemetryLine {
   } catch (error) {
     throw badLine(line, undefined, text, `JSON (${describeError(error)})`)
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw badLine(line, undefined, text, 'a JSON object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw badLine(line, undefined, text, 'a JSON object')
+  }
   const fields = new Map<string, string>()
   for (const [name, raw] of members(text)) {
     if (name !== 'device' && name !== 'payload' && name !== 'payloadBase64') {
@@ -64,9 +67,8 @@ function readLine(text: string, line: number): TelemetryLine {
   const payload = readPayload(fields, line)
   const bytesMax = httpLimits.recordBytes.value
   if (payload.length > bytesMax) {
-    throw refusal(413, 'RECORD_TOO_LARGE', `line ${line}: a payload of ${payload.length} bytes, a record may have ${bytesMax}`, {
-      line, bound: bytesMax
-    })
+    const detail = `line ${line}: a payload of ${payload.length} bytes, a record may have ${bytesMax}`
+    throw refusal(413, 'RECORD_TOO_LARGE', detail, { line, bound: bytesMax })
   }
   return { line, topic: readTopic(fields.get('device'), line), payload }
 }
@@ -75,7 +77,7 @@ function readTopic(raw: string | undefined, line: number): string {
   const expected = `"<namespace>/<name>", each of ${deviceRule}`
   const device: unknown = raw === undefined ? undefined : JSON.parse(raw)
   const [namespace, name, ...more] = typeof device === 'string' ? device.split('/') : []
-  const topic = namespace === undefined || name === undefined || more.length > 0 ? undefined : telemetryTopic(namespace, name)
+  const topic = more.length > 0 ? undefined : telemetryTopic(namespace ?? '', name ?? '')
   if (topic === undefined) throw badLine(line, 'device', raw ?? '', expected)
   return topic
 }
@@ -83,7 +85,9 @@ function readTopic(raw: string | undefined, line: number): string {
 function readPayload(fields: ReadonlyMap<string, string>, line: number): Buffer {
   const json = fields.get('payload')
   const base64 = fields.get('payloadBase64')
-  if (json !== undefined && base64 !== undefined) throw badLine(line, 'payloadBase64', base64, 'payload or payloadBase64, not both')
+  if (json !== undefined && base64 !== undefined) {
+    throw badLine(line, 'payloadBase64', base64, 'payload or payloadBase64, not both')
+  }
   if (json !== undefined) return Buffer.from(compactJson(json))
   if (base64 === undefined) throw badLine(line, 'payload', '', 'payload, or payloadBase64')
   const text: unknown = JSON.parse(base64)

@@ -76,7 +76,8 @@ export function telemetryRoutes(options: TelemetryOptions, components: Telemetry
       const topic = telemetryTopic(namespace, name)
       if (topic === undefined) {
         const device = `${namespace}/${name}`
-        throw refusal(400, 'DEVICE_INVALID', `expected namespace and name of ${deviceRule}, got "${shown(device)}"`, { bound: deviceRule })
+        const detail = `expected namespace and name of ${deviceRule}, got "${shown(device)}"`
+        throw refusal(400, 'DEVICE_INVALID', detail, { bound: deviceRule })
       }
       const bytesMax = Math.min(options.bodyBytesMax, httpLimits.recordBytes.value)
       const payload = await readBody(request, bytesMax, 'RECORD_TOO_LARGE')
@@ -85,8 +86,8 @@ export function telemetryRoutes(options: TelemetryOptions, components: Telemetry
     route('/v1/telemetry', async request => {
       const type = mediaType(request)
       if (!lineTypes.includes(type)) {
-        throw refusal(415, 'MEDIA_TYPE_UNSUPPORTED', `expected content type ${lineTypes.join(' or ')}, got "${shown(type)}"`, {},
-          { 'accept-post': lineTypes.join(', ') })
+        const detail = `expected content type ${lineTypes.join(' or ')}, got "${shown(type)}"`
+        throw refusal(415, 'MEDIA_TYPE_UNSUPPORTED', detail, {}, { 'accept-post': lineTypes.join(', ') })
       }
       const body = await readBody(request, options.bodyBytesMax, 'BODY_TOO_LARGE')
       return await answer(request, body, components, () => parse(body, options, components))
@@ -101,7 +102,8 @@ async function answer(request: HttpRequest, body: Buffer, components: TelemetryC
   const handle = async (remember?: Remember): Promise<string> => await ingest(await parseBody(), components, remember)
   const key = request.headers['idempotency-key']
   if (key === undefined) return jsonText(await handle())
-  const outcome = await keys.answer(String(key), { path: request.path, contentType: request.headers['content-type'] ?? '', body }, handle)
+  const contentType = request.headers['content-type'] ?? ''
+  const outcome = await keys.answer(String(key), { path: request.path, contentType, body }, handle)
   if (outcome.replayed) counters.replayed++
   return jsonText(outcome.answer, outcome.replayed ? { 'idempotency-replayed': 'true' } : {})
 }
@@ -111,10 +113,13 @@ function jsonText(text: string, headers: Readonly<Record<string, string>> = {}):
 }
 
 /** A length that is declared is checked before anything is read. */
-async function readBody(request: HttpRequest, bytesMax: number, code: 'BODY_TOO_LARGE' | 'RECORD_TOO_LARGE'): Promise<Buffer> {
+async function readBody(
+  request: HttpRequest, bytesMax: number, code: 'BODY_TOO_LARGE' | 'RECORD_TOO_LARGE'
+): Promise<Buffer> {
   const encoding = request.headers['content-encoding'] ?? 'identity'
   if (encoding !== 'identity') {
-    throw refusal(415, 'MEDIA_TYPE_UNSUPPORTED', `expected no content encoding, got "${shown(encoding)}"`, {}, { 'accept-encoding': 'identity' })
+    const detail = `expected no content encoding, got "${shown(encoding)}"`
+    throw refusal(415, 'MEDIA_TYPE_UNSUPPORTED', detail, {}, { 'accept-encoding': 'identity' })
   }
   const tooLarge = (): HttpProblem => refusal(413, code, `the body may have ${bytesMax} bytes`, { bound: bytesMax })
   if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge()
@@ -142,11 +147,16 @@ async function parse(body: Buffer, options: TelemetryOptions, components: Teleme
     parsedBytes = 0
     await new Promise<void>(resolve => { components.clock.soon(resolve) })
   }
-  if (records.length === 0) throw refusal(400, 'RECORD_INVALID', 'expected at least one line with a record', { line: 1, value: '' })
+  if (records.length === 0) {
+    throw refusal(400, 'RECORD_INVALID', 'expected at least one line with a record', { line: 1, value: '' })
+  }
   return records
 }
 
-function routed(topic: string, payload: Uint8Array, line: number | undefined, components: TelemetryComponents): RoutedRecord {
+/** With its lane; `line` is undefined where the record is alone. */
+function routed(
+  topic: string, payload: Uint8Array, line: number | undefined, components: TelemetryComponents
+): RoutedRecord {
   const resolution = components.routes.resolve(topic)
   if (resolution.kind === 'record') return { lane: resolution.lane, topic: resolution.topic, payload }
   const [status, place] = line === undefined ? [404, ''] : [400, `line ${line}: `]
@@ -171,9 +181,8 @@ function ingest(records: readonly RoutedRecord[], components: TelemetryComponent
   for (const [lane, { bytes }] of lanes) {
     const { bytesMax } = lane.options
     if (bytes > bytesMax) {
-      throw refusal(413, 'RECORD_TOO_LARGE', `${bytes} bytes for lane ${lane.name} can never fit: lanes.${lane.name}.bytesMax is ${bytesMax}`, {
-        bound: bytesMax
-      })
+      const detail = `${bytes} bytes for lane ${lane.name} can never fit: lanes.${lane.name}.bytesMax is ${bytesMax}`
+      throw refusal(413, 'RECORD_TOO_LARGE', detail, { bound: bytesMax })
     }
     try {
       commit = sink.gather(lane, bytes)

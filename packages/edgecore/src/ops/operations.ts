@@ -26,7 +26,9 @@ export interface EdgeOperationsComponents {
  *
  * A node without a link is ready: offline is normal (L7). `/readyz?verbose` says how the link is, and never fails for it.
  */
-export async function openEdgeOperations(options: OperationsOptions, components: EdgeOperationsComponents): Promise<HttpServer> {
+export async function openEdgeOperations(
+  options: OperationsOptions, components: EdgeOperationsComponents
+): Promise<HttpServer> {
   const { outbox, database, link, waysIn, metrics, log } = components
   const shared = operationsRoutes({
     metrics,
@@ -62,9 +64,10 @@ function withLink(route: HttpRoute, link: EdgeOperationsComponents['link']): Htt
     ...route,
     async handle(request) {
       const reply = await route.handle(request)
-      if (reply.body === 'ok') return reply
-      const state = link.state === 'live' ? 'live' : `${link.state}${link.lastEnd === '' ? '' : ` (${link.lastEnd})`}, offline is normal`
-      return { ...reply, body: `[i]link ${state}\n${String(reply.body)}` }
+      if (typeof reply.body !== 'string' || reply.body === 'ok') return reply
+      const end = link.lastEnd === '' ? '' : ` (${link.lastEnd})`
+      const state = link.state === 'live' ? 'live' : `${link.state}${end}, offline is normal`
+      return { ...reply, body: `[i]link ${state}\n${reply.body}` }
     }
   }
 }
