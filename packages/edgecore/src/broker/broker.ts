@@ -312,7 +312,6 @@ export class Broker implements PacketStreamHost {
   async reopen(store: Store): Promise<void> {
     this.#suspended = true
     for (const stream of this.#streams.keys()) stream.closeFor('store-failed')
-    this.#giveUp(this.#detached)
     await this.persistence.reopen(store)
     this.#suspended = false
   }
@@ -440,6 +439,8 @@ export class Broker implements PacketStreamHost {
         commit = this.#components.sink.gather(topic.resolution.lane, packet.topic.length + packet.payload.length)
       } catch (error) {
         if (hasCode(error, 'OUTBOX_FULL') || hasCode(error, 'DISK_FULL')) return false
+        // A client comes back and sends again; a will has only this chance, and the database is open again in a moment.
+        if (publisher.stream === undefined) return false
         this.#refuse(publisher, publish, 'store-failed')
         return true
       }
