@@ -1,8 +1,8 @@
 import type { ErrorTable } from '@holdfast/runtime'
 
 /**
- * What the device API answers, beside the codes of the store (`OUTBOX_FULL`, `DISK_FULL`, `STORE_FAILED`) and of cursors
- * (`CURSOR_INVALID`, `CURSOR_EXPIRED`, `CURSOR_FOREIGN`).
+ * What the device API answers, beside the codes of the store (`OUTBOX_FULL`, `DISK_FULL`, `STORE_FAILED`) and those that it
+ * shares with the cloud's readers (`PARAMETER_INVALID`, `CURSOR_EXPIRED`, `CURSOR_FOREIGN`).
  */
 export const httpErrorCodes = {
   BODY_TOO_LARGE: {
@@ -48,11 +48,6 @@ export const httpErrorCodes = {
   IDEMPOTENCY_KEY_REUSED: {
     cause: 'The Idempotency-Key came before with another path, content type or body.',
     remedy: 'Repeat a request as it was, or give a new one a new key.',
-    retryable: false
-  },
-  PARAMETER_INVALID: {
-    cause: 'A query parameter is unknown, given twice, or has a value that it cannot have.',
-    remedy: 'The problem names the parameter, its value and what is expected.',
     retryable: false
   },
   READERS_TOO_MANY: {

@@ -15,7 +15,7 @@ const titles: Readonly<Record<string, string>> = {
   READERS_TOO_MANY: 'Too many readers',
   CURSOR_EXPIRED: 'Cursor expired',
   CURSOR_FOREIGN: 'Cursor of another log'
-} satisfies Readonly<Record<HttpErrorCode | 'CURSOR_EXPIRED' | 'CURSOR_FOREIGN', string>>
+} satisfies Readonly<Record<HttpErrorCode | 'PARAMETER_INVALID' | 'CURSOR_EXPIRED' | 'CURSOR_FOREIGN', string>>
 
 /** A refusal with a code: as `type`, and as the member `code`. */
 export function refusal(status: number, code: string, detail: string, extensions: Readonly<Record<string, unknown>> = {},

@@ -7,6 +7,7 @@ import { MemoryStore } from '@holdfast/store'
 import type { OutboxLane } from '@holdfast/store'
 import { expect, onTestFinished, test } from 'vitest'
 import { httpLimits } from './limits.ts'
+import { encodePlaces, epochTag } from './records-cursor.ts'
 import { openEdge, telemetryLane, until } from '../testing/device-api-fixture.ts'
 import type { Edge, EdgeOptions } from '../testing/device-api-fixture.ts'
 
@@ -124,6 +125,24 @@ test('follow goes on with what becomes durable in any lane, in order', async () 
   expect(payloads(await read(edge, `&cursor=${lines[2]!.cursor}`))).toEqual(['c'])
 })
 
+test('follow misses nothing that becomes durable while it reads', async () => {
+  const edge = await edgeOf()
+  await put(edge, 'telemetry', ['a'])
+  const scan = edge.outbox.scan.bind(edge.outbox)
+  let late = false
+  edge.outbox.scan = async (lane, from, bytesMax) => {
+    const page = await scan(lane, from, bytesMax)
+    if (!late) {
+      late = true
+      await put(edge, 'alarms', ['late'])
+    }
+    return page
+  }
+  const { lines } = await follow(edge)
+  await until(() => lines.length === 2)
+  expect(payloads(lines)).toEqual(['a', 'late'])
+})
+
 test('follow answers at once where there is nothing yet, and ends when the server stops', async () => {
   const edge = await edgeOf()
   const { lines, response, ended } = await follow(edge)
@@ -201,6 +220,9 @@ test('a cursor of another history is 410, even where the offsets fit', async () 
   await put(other, 'telemetry', ['d'])
   const beyond = (await read(other)).at(-1)!.cursor
   expect((await fetchRecords(edge, `&cursor=${beyond}`)).status).toBe(410)
+  const lane = edge.outbox.lane('telemetry')!
+  const lost = encodePlaces(new Map([[lane.id, { offset: 4, epochTag: epochTag(lane.epoch!) }]]))
+  expect((await fetchRecords(edge, `&cursor=${lost}`)).status).toBe(410)
 })
 
 test('cursors go on over a restart, which begins new epochs', async () => {

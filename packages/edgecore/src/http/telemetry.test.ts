@@ -130,6 +130,10 @@ test('a body that is chunked is bounded as it comes', async () => {
   const body = ReadableStream.from([Buffer.alloc(600), Buffer.alloc(600)])
   const response = await fetch(edge.url + one, { method: 'POST', body, duplex: 'half' })
   expect([response.status, await problemOf(response)]).toMatchObject([413, { code: 'RECORD_TOO_LARGE', bound: 1024 }])
+  const wide = await edgeOf()
+  const record = ReadableStream.from([Buffer.alloc(httpLimits.recordBytes.value), Buffer.alloc(1)])
+  expect((await fetch(wide.url + one, { method: 'POST', body: record, duplex: 'half' })).status).toBe(413)
+  expect(await wide.records()).toEqual([])
 })
 
 test('content types other than lines, and content encodings, are 415', async () => {
@@ -200,9 +204,9 @@ test('L1: a commit that fails is 503 with Retry-After, and so is what comes befo
   const store = new GatedStore()
   const edge = await edgeOf({ store })
   store.mode = 'fail'
-  for (const body of ['in the commit', 'after it']) {
-    const refused = await post(edge, one, body)
-    expect([refused.status, refused.headers.get('retry-after'), await problemOf(refused)])
+  for (const attempt of ['in the commit', 'after it']) {
+    const refused = await post(edge, one, 'x', { 'idempotency-key': 'k' })
+    expect([refused.status, refused.headers.get('retry-after'), await problemOf(refused)], attempt)
       .toMatchObject([503, '1', { code: 'STORE_FAILED' }])
   }
   store.mode = 'pass'
