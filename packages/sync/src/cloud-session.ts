@@ -57,8 +57,10 @@ const stallMs = 2000
 const ignore = (): CloudEffect[] => []
 
 function setAlarm(session: CloudSession, delayMs: number, nowMs: number): CloudEffect {
-  session.alarmDueMs = nowMs + delayMs
-  return { kind: 'set-alarm', delayMs }
+  // A rest smaller than the clock can tell would ring at once, for ever.
+  const wholeMs = Math.max(1, Math.ceil(delayMs))
+  session.alarmDueMs = nowMs + wholeMs
+  return { kind: 'set-alarm', delayMs: wholeMs }
 }
 
 function end(session: CloudSession, code: number, name: string, message: string, retryAfterMs: number): CloudEffect[] {

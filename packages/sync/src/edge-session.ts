@@ -86,8 +86,10 @@ export class EdgeSession {
 const ignore = (): EdgeEffect[] => []
 
 function setAlarm(session: EdgeSession, delayMs: number, nowMs: number): EdgeEffect {
-  session.alarmDueMs = nowMs + delayMs
-  return { kind: 'set-alarm', delayMs }
+  // A rest smaller than the clock can tell would ring at once, for ever.
+  const wholeMs = Math.max(1, Math.ceil(delayMs))
+  session.alarmDueMs = nowMs + wholeMs
+  return { kind: 'set-alarm', delayMs: wholeMs }
 }
 
 function dial(session: EdgeSession, nowMs: number): EdgeEffect[] {
@@ -149,7 +151,7 @@ const checkLife: Handler<'alarm'> = (session, event, nowMs) => {
   session.probeSentMs = nowMs
   return [
     { kind: 'send', frame: { kind: 'probe', nonce: ++session.probes } },
-    setAlarm(session, Math.max(1, Math.min(probeMs / 2, boundMs - silentMs)), nowMs)
+    setAlarm(session, Math.min(probeMs / 2, boundMs - silentMs), nowMs)
   ]
 }
 
