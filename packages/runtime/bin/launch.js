@@ -9,16 +9,18 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 const majorMin = 24
 
 /**
- * Runs a program's main.ts on Node 24 with the V8 flags given.
+ * Runs a program's main.ts on Node 24 with the V8 flags given, but for those that NODE_OPTIONS sets otherwise.
  *
  * Heap flags are read when V8 starts (setting them later has no effect), so a process without them replaces itself:
  * same process id, nothing left behind. A Node too old to do that starts the Node 24 of the project as a child, hands
  * signals on, and takes over its exit code; the child ends when this process does.
  *
  * @param {URL} main
- * @param {readonly string[]} flags
+ * @param {readonly string[]} defaults
  */
-export async function launch(main, flags) {
+export async function launch(main, defaults) {
+  const chosen = process.env.NODE_OPTIONS ?? ''
+  const flags = defaults.filter(flag => !chosen.includes(flag.slice(0, flag.indexOf('='))))
   const path = fileURLToPath(main)
   const args = process.argv.slice(2)
   const suits = major(process.versions.node) >= majorMin
