@@ -9,7 +9,7 @@ await runProgram({ name: 'cloudcore' }, async program => {
     summary: 'the cloud side of Holdfast: one tunnel per node, the cloud log and its readers',
     version: packageJson.version,
     schema: cloudcoreSchema
-  }, program.args, program.print)
+  }, program.args, text => program.print(text))
   if (config === undefined) return
   const { runCloudcore } = await import('./cloudcore.ts')
   await runCloudcore(config, {

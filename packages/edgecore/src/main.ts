@@ -8,7 +8,7 @@ await runProgram({ name: 'edgecore' }, async program => {
     summary: 'the node side of Holdfast: takes in device data, keeps it through any outage, and sends it to the cloud',
     version: packageJson.version,
     schema: edgecoreSchema
-  }, program.args, program.print)
+  }, program.args, text => program.print(text))
   if (config === undefined) return
   const { runEdgecore } = await import('./edgecore.ts')
   await runEdgecore(config, {

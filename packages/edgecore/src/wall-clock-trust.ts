@@ -1,7 +1,7 @@
 import type { Clock } from '@holdfast/runtime'
 
-/** No wall clock of a running node can be right before this: the day on which this release was made, 2026-11-21. */
-export const buildTimeMs = Date.UTC(2026, 10, 21)
+/** 2026-11-21, when this release was made, milliseconds since 1970: no wall clock that shows less can be right. */
+export const buildTimeMs = 1_795_219_200_000
 
 /**
  * Whether the wall clock has been set since power-on, as far as this process can tell: a board without a real-time clock

@@ -24,9 +24,14 @@ export class HoldfastError<Code extends string = string> extends Error {
   }
 }
 
+/** The code of a HoldfastError; undefined for everything else. */
+export function codeOfError(error: unknown): string | undefined {
+  return error instanceof HoldfastError ? (error as HoldfastError).code : undefined
+}
+
 /** True for a HoldfastError with this code. */
 export function hasCode(error: unknown, code: string): boolean {
-  return error instanceof HoldfastError && error.code === code
+  return codeOfError(error) === code
 }
 
 /** The text of anything thrown, for a log line or a problem document. */

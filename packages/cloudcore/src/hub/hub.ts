@@ -1,6 +1,6 @@
 import { FrameError, decodeFrame, encodeFrame } from '@holdfast/protos'
 import type { Frame, Hello, HelloEpoch, HelloLane, LogBatches, LogPart, Watermark } from '@holdfast/protos'
-import { HoldfastError, describeError } from '@holdfast/runtime'
+import { codeOfError, describeError } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, NodeName, Timer } from '@holdfast/runtime'
 import { CloudSession, Fence, LogReceiver, ReceiveError } from '@holdfast/sync'
 import type { CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, Decompress, ReceivedBatch } from '@holdfast/sync'
@@ -95,7 +95,7 @@ export class Hub {
   /** Ends all sessions; edges come back by themselves. */
   close(): void {
     this.#closed = true
-    for (const session of [...this.#sessions]) session.refuse('STOPPING', 'cloudcore is stopping', 0)
+    for (const session of this.#sessions) session.refuse('STOPPING', 'cloudcore is stopping', 0)
   }
 
   presence(): NodePresence[] {
@@ -187,7 +187,7 @@ class TunnelSession implements ConnectionEvents {
     switch (effect.kind) {
       case 'open-streams': {
         this.#open(effect.hello).catch((error: unknown) => {
-          const code = error instanceof HoldfastError ? error.code : 'LOG_UNAVAILABLE'
+          const code = codeOfError(error) ?? 'LOG_UNAVAILABLE'
           this.#log.error('session refused', { code, error: describeError(error) })
           this.refuse(code, describeError(error), 5000)
         })
@@ -245,7 +245,9 @@ class TunnelSession implements ConnectionEvents {
     const watermarks: Watermark[] = []
     const isNewLog = hello.logId !== '' && hello.logId !== cloudLog.logId
     for (const lane of hello.lanes) {
-      for (const epoch of lane.epochs) watermarks.push(await this.#openStream(lane, epoch, isNewLog))
+      for (const [order, epoch] of lane.epochs.entries()) {
+        watermarks.push(await this.#openStream(lane, order === 0 ? this.#fromLineEnd(lane, epoch) : epoch, isNewLog))
+      }
     }
     if (this.#session.state !== 'opening') return
     const { windowBytes, clusterUid, software } = this.#hub.options
@@ -255,6 +257,16 @@ class TunnelSession implements ConnectionEvents {
     this.#step({ kind: 'welcomed', welcome: {
       clusterUid, logId: cloudLog.logId, wallMs: clock.wallMs(), watermarks, windowBytes, software
     } })
+  }
+
+  /**
+   * The oldest epoch that the edge still names, as this log has to take it up: what lies between the end of the lane's line
+   * here and the epoch's start was in epochs that the edge has forgotten, because a log held them; this one does not, and
+   * the stream begins with the gap that says so (SES-13).
+   */
+  #fromLineEnd(lane: HelloLane, epoch: HelloEpoch): HelloEpoch {
+    const end = this.#hub.components.cloudLog.lineEnd(this.#node.name, lane.name, epoch) ?? epoch.start
+    return end < epoch.start ? { ...epoch, start: end } : epoch
   }
 
   /** Where the edge's first offset is above the watermark, what lies between is gone, and a gap says so (design §6). */

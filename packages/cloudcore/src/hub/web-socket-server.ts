@@ -56,7 +56,8 @@ export class TunnelServer implements Service {
     this.#server.on('upgrade', (request, socket, head) => {
       socket.on('error', () => {})
       if (request.url !== tunnelPath || !(request.headers['sec-websocket-protocol'] ?? '').includes(tunnelSubprotocol)) {
-        socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nGET ${tunnelPath} with subprotocol ${tunnelSubprotocol}\n`)
+        socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n' +
+          `GET ${tunnelPath} with subprotocol ${tunnelSubprotocol}\n`)
         return
       }
       let node: NodeName

@@ -1,4 +1,4 @@
-import { HttpProblem, HttpServer, HoldfastError, describeError, jsonReply, operationsRoutes } from '@holdfast/runtime'
+import { HttpProblem, HttpServer, codeOfError, describeError, jsonReply, operationsRoutes } from '@holdfast/runtime'
 import type { Clock, HttpRoute, Log } from '@holdfast/runtime'
 import type { Hub } from '../hub/hub.ts'
 import { identityErrorStatus } from '../identity/https-server.ts'
@@ -68,10 +68,11 @@ function tokensRoute(joining: Joining): HttpRoute {
       try {
         return jsonReply(await joining.handleTokenCreate(body), 201)
       } catch (error) {
-        const status = error instanceof HoldfastError ? identityErrorStatus[error.code] : undefined
-        if (status === undefined) throw error
+        const code = codeOfError(error)
+        const status = code === undefined ? undefined : identityErrorStatus[code]
+        if (code === undefined || status === undefined) throw error
         throw new HttpProblem(status, {
-          type: (error as HoldfastError).code, title: 'No token', detail: describeError(error)
+          type: code, title: 'No token', detail: describeError(error)
         })
       }
     }
