@@ -71,9 +71,11 @@ export const edgecoreSchema = section({
     subscriptionsMaxPerClient: whole({ min: 1, max: 10_000 }).prefault(100)
       .describe('Subscriptions of one client; a further one is answered with failure (0x80).'),
     retainedCountMax: whole({ max: 1_000_000 }).prefault(10_000)
-      .describe('Retained messages; at the bound a new topic is not retained, and counted.'),
+      .describe('Retained messages; past it a new topic at QoS 0 is not retained, and counted; at QoS 1 or 2 its ' +
+        'connection is closed.'),
     retainedBytesMax: bytes({ max: 2 ** 34 }).prefault('16MiB')
-      .describe('Bytes of retained messages; at the bound a message is not retained, and counted.'),
+      .describe('Bytes of retained messages; past it a message at QoS 0 is not retained, and counted; at QoS 1 or 2 its ' +
+        'connection is closed.'),
     sessionsMax: whole({ min: 1, max: 100_000 }).prefault(1000)
       .describe('Persistent sessions; at the bound a new one is refused with CONNACK 3.'),
     sessionExpiry: durationMs({ min: 1000, max: 3650 * 86_400_000 }).prefault('7d')

@@ -89,7 +89,8 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   }, {
     store: database.store, committer, sink: outbox, routes, clock, log,
     uptimeMs: () => outbox.uptimeMs(),
-    onAcks: metrics.onMqttAcks
+    onAcks: metrics.onMqttAcks,
+    failpoint
   })
   const listener = new MqttListener(mqtt, { broker, log })
   const deviceApi = await DeviceApi.open(config.http, {
@@ -126,7 +127,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const mqttUrl = await listener.listen()
   const ops = await openEdgeOperations(config.ops, {
     outbox, database, link, log,
-    waysIn: { mqtt: () => 'ok', http: () => 'ok' },
+    waysIn: { mqtt: () => broker.ready },
     metrics: () => metrics.registry.expose()
   })
   await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, ops: ops.url })

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import type { MqttClient } from 'mqtt'
+import type { Failpoint } from '@holdfast/runtime'
 import { RawClient, TestBroker, ackPacket, connectPacket, disconnectPacket, publishPacket, startPlainAedes, subscribePacket,
   until } from '../testing/broker-harness.ts'
 import type { GateStore } from '../testing/broker-harness.ts'
@@ -16,8 +17,8 @@ const SUBACK = 9
 const ends: (() => unknown)[] = []
 afterEach(async () => { for (const end of ends.splice(0).reverse()) await end() })
 
-async function start(options: BrokerOptions = {}, store?: GateStore): Promise<TestBroker> {
-  const broker = await TestBroker.start(options, store)
+async function start(options: BrokerOptions = {}, store?: GateStore, failpoint?: Failpoint): Promise<TestBroker> {
+  const broker = await TestBroker.start(options, store, failpoint)
   let stopped = false
   ends.push(async () => { if (!stopped) await broker.stop() })
   const kill = broker.kill.bind(broker)
@@ -128,6 +129,15 @@ describe('acknowledgement', () => {
     client.send(publishPacket(telemetry, 'x', 1, 1), publishPacket('quiet/x', 'x', 1, 2))
     await until(() => client.closed, 'closed')
     expect([client.ids(PUBACK), broker.broker.counters.closed['store-failed']]).toEqual([[], 1])
+  })
+
+  it.each([1, 2])('passes the failpoints around it, at QoS %i', async qos => {
+    const passed: string[] = []
+    const broker = await start({}, undefined, name => passed.push(name))
+    const client = await raw(broker, 'c')
+    client.send(publishPacket(telemetry, 'zero', 0), publishPacket(telemetry, 'x', qos, 1))
+    await until(() => client.ids(qos === 1 ? PUBACK : PUBREC).length === 1, 'acknowledged')
+    expect(passed).toEqual(['puback:before', 'puback:after'])
   })
 
   it('QoS 0 telemetry is appended too', async () => {
@@ -571,6 +581,19 @@ describe('slow subscribers', () => {
 })
 
 describe('life cycle', () => {
+  it('says whether connections are taken, and why not', async () => {
+    const broker = await start({ connectionsMax: 1 })
+    expect(broker.broker.ready).toBe('ok')
+    await raw(broker, 'c')
+    expect(broker.broker.ready).toEqual({ reason: '1 connections, as many as mqtt.connectionsMax allows' })
+    const reopened = broker.broker.reopen(broker.store)
+    expect(broker.broker.ready).toEqual({ reason: 'the database is being read again after a failed write' })
+    await reopened
+    expect(broker.broker.ready).toBe('ok')
+    await broker.stop()
+    expect(broker.broker.ready).toEqual({ reason: 'the broker stops' })
+  })
+
   it('a stop acknowledges what waits for its commit, then closes', async () => {
     const broker = await start()
     const client = await raw(broker, 'c')

@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream'
 import { Aedes } from 'aedes'
 import type { AedesOptions, AedesPublishPacket, Client } from 'aedes'
-import { hasCode } from '@holdfast/runtime'
-import type { Clock, Log, Timer } from '@holdfast/runtime'
+import { hasCode, inertFailpoint } from '@holdfast/runtime'
+import type { Check, Clock, Failpoint, Log, Timer } from '@holdfast/runtime'
 import { recordPayloadBytesMax } from '@holdfast/protos'
 import type { Commit, Committer, OutboxLane, Store } from '@holdfast/store'
 import type { RecordSink } from '../ingest.ts'
@@ -49,6 +49,8 @@ export interface BrokerComponents {
   readonly uptimeMs: () => number
   /** Told of acknowledgements: how many shared a commit, and how long the first of them waited. */
   readonly onAcks?: (count: number, latencyMs: number) => void
+  /** Passes `puback:before` and `puback:after`. */
+  readonly failpoint?: Failpoint
 }
 
 /** Plain numbers; whoever serves metrics reads them. */
@@ -98,6 +100,8 @@ interface Publisher {
   readonly held: HeldPublish[]
   heldBytes: number
   heldSinceMs: number
+  /** Acknowledgements on their way to the socket; counted for failpoints only. */
+  unflushedAcks: number
 }
 
 interface Topic {
@@ -194,6 +198,8 @@ export class Broker implements PacketStreamHost {
   #closed = false
   readonly #onAcks: OnAcks
   readonly #nowMs: () => number
+  /** Undefined where it is inert: nothing is paid for it then. */
+  readonly #failpoint: Failpoint | undefined
 
   private constructor(options: BrokerOptions, components: BrokerComponents, persistence: DurablePersistence) {
     this.#components = components
@@ -215,12 +221,15 @@ export class Broker implements PacketStreamHost {
       drainTimeoutMs: limits.drainTimeoutMs.value
     }
     this.#nowMs = () => components.clock.monotonicMs()
+    this.#failpoint = components.failpoint === inertFailpoint ? undefined : components.failpoint
     this.#onAcks = (count, latencyMs, error) => {
       if (error !== undefined) return
       this.counters.acknowledged += count
       components.onAcks?.(count, latencyMs)
     }
-    this.#detached = { acks: new AckQueue(() => {}, () => {}), stream: undefined, held: [], heldBytes: 0, heldSinceMs: 0 }
+    this.#detached = {
+      acks: new AckQueue(() => {}, () => {}), stream: undefined, held: [], heldBytes: 0, heldSinceMs: 0, unflushedAcks: 0
+    }
     this.#aedes = new DeliveringAedes(this.#aedesOptions())
     // Set right after the event; what came behind CONNECT goes on from the microtask.
     this.#aedes.on('connackSent', (connack, client) => {
@@ -264,6 +273,14 @@ export class Broker implements PacketStreamHost {
   get connections(): number { return this.#streams.size }
   get subscriptions(): number { return this.#subscriptions }
 
+  /** Whether a new connection is taken, or the reason why not. */
+  get ready(): ReturnType<Check> {
+    if (this.#stopping) return { reason: 'the broker stops' }
+    if (this.#suspended) return { reason: 'the database is being read again after a failed write' }
+    if (this.#streams.size < this.#connectionsMax) return 'ok'
+    return { reason: `${this.#streams.size} connections, as many as mqtt.connectionsMax allows` }
+  }
+
   /**
    * Takes over a connection: TCP now, TLS or a WebSocket's stream alike. `transport` is owned by the broker from here on.
    */
@@ -276,7 +293,7 @@ export class Broker implements PacketStreamHost {
     }
     this.counters.connectionsAccepted++
     const stream = new PacketStream(transport, this)
-    this.#streams.set(stream, { acks: stream.acks, stream, held: [], heldBytes: 0, heldSinceMs: 0 })
+    this.#streams.set(stream, { acks: stream.acks, stream, held: [], heldBytes: 0, heldSinceMs: 0, unflushedAcks: 0 })
     this.#unopened.add(stream)
     if (this.#unopened.size > limits.unopenedConnections.value) {
       const [oldest] = this.#unopened
@@ -381,7 +398,10 @@ export class Broker implements PacketStreamHost {
     this.#flushScheduled = true
     this.#components.clock.soon(() => {
       this.#flushScheduled = false
-      for (const dirty of this.#dirty.splice(0)) dirty.flush()
+      for (const dirty of this.#dirty.splice(0)) {
+        dirty.flush()
+        if (this.#failpoint !== undefined) this.#passFlushed(dirty, this.#failpoint)
+      }
     })
   }
 
@@ -480,8 +500,18 @@ export class Broker implements PacketStreamHost {
   }
 
   #acknowledge(publisher: Publisher, publish: HeldPublish, commit: Commit | undefined): void {
-    if (commit === undefined) publisher.acks.addSettled(publish.bytes, publish.done, this.#onAcks)
-    else publisher.acks.add(commit, publish.bytes, publish.done, this.#nowMs, this.#onAcks)
+    const done = this.#failpoint === undefined || publish.packet.qos === 0 ? publish.done
+      : passing(publisher, publish.done, this.#failpoint)
+    if (commit === undefined) publisher.acks.addSettled(publish.bytes, done, this.#onAcks)
+    else publisher.acks.add(commit, publish.bytes, done, this.#nowMs, this.#onAcks)
+  }
+
+  #passFlushed(stream: PacketStream, failpoint: Failpoint): void {
+    const publisher = this.#streams.get(stream)
+    while (publisher !== undefined && publisher.unflushedAcks > 0) {
+      publisher.unflushedAcks--
+      failpoint('puback:after')
+    }
   }
 
   #gather(packet: PublishPacket): Commit {
@@ -715,6 +745,19 @@ export class Broker implements PacketStreamHost {
 type ConnackError = Parameters<Parameters<NonNullable<AedesOptions['authenticate']>>[3]>[0]
 
 const topicBounds = { topicLengthMax: limits.topicLength.value, topicLevelsMax: limits.topicLevels.value }
+
+/** The same acknowledgement with the failpoint before it, and a note that the one after its flush is due. */
+function passing(publisher: Publisher, done: PublishDone, failpoint: Failpoint): PublishDone {
+  return error => {
+    if (error) {
+      done(error)
+      return
+    }
+    failpoint('puback:before')
+    publisher.unflushedAcks++
+    done(error)
+  }
+}
 
 function streamOf(client: Client): PacketStream { return client.conn as PacketStream }
 

@@ -10,7 +10,7 @@ async function openOps(changes: Partial<EdgeOperationsComponents> = {}): Promise
     outbox: { status: () => [] },
     database: { low: false, freeBytes: 5, committer: { failure: undefined } },
     link: { state: 'live', lastEnd: '' },
-    waysIn: { broker: () => 'ok', http: () => 'ok' },
+    waysIn: { mqtt: () => 'ok' },
     metrics: () => 'a_metric 1\n',
     log: silentLog,
     ...changes
@@ -43,7 +43,7 @@ test('L7: without a link the node is ready, and says how the link is', async () 
   expect((await fetch(`${url}/readyz`)).status).toBe(200)
   expect(await (await fetch(`${url}/readyz?verbose`)).text()).toBe([
     '[i]link waiting (closed: ECONNREFUSED), offline is normal',
-    '[+]database ok', '[+]disk-space ok', '[+]broker ok', '[+]http ok', 'readyz check passed', ''
+    '[+]database ok', '[+]disk-space ok', '[+]mqtt ok', 'readyz check passed', ''
   ].join('\n'))
   const live = await openOps()
   expect(await (await fetch(`${live}/readyz?verbose`)).text()).toContain('[i]link live\n')
@@ -55,7 +55,7 @@ const closed: Check = () => ({ reason: 'not listening' })
 test.each<[string, Partial<EdgeOperationsComponents>]>([
   ['[-]database failed: EIO', { database: { low: false, freeBytes: 5, committer: { failure: new Error('EIO') } } }],
   ['[-]disk-space failed: 5 bytes are free', { database: { low: true, freeBytes: 5, committer: { failure: undefined } } }],
-  ['[-]broker failed: not listening', { waysIn: { broker: closed } }]
+  ['[-]mqtt failed: not listening', { waysIn: { mqtt: closed } }]
 ])('not ready: %s', async (line, changes) => {
   const url = await openOps({ ...changes, link: noLink })
   const response = await fetch(`${url}/readyz`)

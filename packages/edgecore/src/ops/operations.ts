@@ -13,7 +13,7 @@ export interface EdgeOperationsComponents {
   readonly outbox: Pick<Outbox, 'status'>
   readonly database: Pick<Database, 'low' | 'freeBytes'> & { readonly committer: Pick<Database['committer'], 'failure'> }
   readonly link: Pick<Link, 'state' | 'lastEnd'>
-  /** Whether the ways in are open: `broker`, `http`, … */
+  /** Whether the ways in that can close are open, by name. */
   readonly waysIn: Readonly<Record<string, Check>>
   /** The metrics as text. */
   readonly metrics: () => string

@@ -6,6 +6,7 @@ import { connectAsync } from 'mqtt'
 import type { IClientOptions, MqttClient } from 'mqtt'
 import type { RecordTopic } from '@holdfast/protos'
 import { HoldfastError, SystemClock, silentLog } from '@holdfast/runtime'
+import type { Failpoint } from '@holdfast/runtime'
 import { Committer, MemoryStore } from '@holdfast/store'
 import type { Commit, OnDurable, OutboxLane, ScanOptions, Store, StoreEntry, WriteOp } from '@holdfast/store'
 import type { RecordSink } from '../ingest.ts'
@@ -109,13 +110,14 @@ export class TestBroker {
     this.#ended = parts.listener.run(this.#stop.signal)
   }
 
-  static async start(options: BrokerOptions = {}, store = new GateStore()): Promise<TestBroker> {
+  static async start(options: BrokerOptions = {}, store = new GateStore(), failpoint?: Failpoint): Promise<TestBroker> {
     const clock = new SystemClock()
     const committer = new Committer({}, { store, clock, onFailure: () => {} })
     const sink = new TestSink(committer)
     const routes = new Routes({ rules: testRules, lane: name => sink.lane(name) })
     const broker = await Broker.open(options, {
-      store, committer, sink, routes, clock, log: silentLog, uptimeMs: () => clock.monotonicMs()
+      store, committer, sink, routes, clock, log: silentLog, uptimeMs: () => clock.monotonicMs(),
+      ...failpoint === undefined ? {} : { failpoint }
     })
     const listener = new MqttListener({ host: '127.0.0.1', port: 0 }, { broker, log: silentLog })
     return new TestBroker({ store, committer, sink, broker, listener, url: await listener.listen() })
