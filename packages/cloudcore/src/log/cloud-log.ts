@@ -139,6 +139,13 @@ export interface CloudLog extends AsyncDisposable {
   openStream(node: NodeName, lane: StreamLane, epoch: StreamEpoch): Promise<CloudStream>
 
   /**
+   * Where the lane's line of offsets ends in this log before `epoch`: one past the newest durable offset of its predecessor,
+   * or where that one is not known, of any epoch of the lane; 0: the log has nothing of the lane. Undefined where the log
+   * has something of `epoch` itself.
+   */
+  lineEnd(node: NodeName, lane: string, epoch: StreamEpoch): number | undefined
+
+  /**
    * Compare-and-append. `batch` is exactly one batch that has passed `readBatchHeader` and `checkBatchBody`, of the
    * stream's epoch; it is copied. `onDone` runs once, never before this returns; `appended` results come in append order.
    *

@@ -108,6 +108,13 @@ export class LevelLog implements CloudLog {
     return this.#requireOpen().state.registry.stream(node, lane, epoch)
   }
 
+  lineEnd(node: NodeName, lane: string, { epoch, predecessor }: StreamEpoch): number | undefined {
+    const streams = this.#requireOpen().state.registry.node(node)?.lanes.get(lane)?.streams.filter(({ stored }) => stored) ?? []
+    if (streams.some(stream => stream.epoch === epoch)) return undefined
+    const before = streams.findLast(stream => stream.epoch === predecessor)
+    return before?.durable.next ?? streams.reduce((end, { durable }) => Math.max(end, durable.next), 0)
+  }
+
   append(stream: CloudStream, batch: Buffer, header: BatchHeader, arrival: Arrival, onDone: OnAppended): void {
     const open = this.#usable(stream, onDone)
     if (open === undefined) return
