@@ -1,7 +1,8 @@
-import { BatchError, batchNext, encodeGap, epochFromBytes, readBatchHeader } from '@holdfast/protos'
+import { BatchError, batchNext, encodeGap, epochFromBytes, laneNamePattern, readBatchHeader } from '@holdfast/protos'
 import type { BatchHeader, BootId } from '@holdfast/protos'
 import type { Clock, Log, Random } from '@holdfast/runtime'
-import { decodeAcked, decodeEpoch, encodeEpoch, isOutboxKey, laneKey, offsetKey, offsetOfKey } from './outbox-format.ts'
+import { decodeAcked, decodeEpoch, decodeLane, encodeEpoch, encodeLane, isOutboxKey, laneEnd, laneKey, offsetKey, offsetOfKey,
+  tableEnd } from './outbox-format.ts'
 import type { EpochEntry } from './outbox-format.ts'
 import type { OutboxLane } from './outbox-lane.ts'
 import type { Store, StoreEntry, WriteOp } from './store.ts'
@@ -33,15 +34,19 @@ export function tryHeader(value: Buffer): BatchHeader | undefined {
  */
 export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean, components: LoadComponents): Promise<number> {
   lane.reset()
-  const epochEntries = await scanAll(store, tables.outboxEpoch, lane.id, 0)
-  const acked = decodeAcked(await store.get(laneKey(tables.outboxAcked, lane.id)) ?? Buffer.alloc(0))
+  const epochEntries = await scanAll(store, tables.outboxEpoch, lane.id)
+  const ackedKey = laneKey(tables.outboxAcked, lane.id)
+  const ackedValue = await store.get(ackedKey)
+  const acked = decodeAcked(ackedKey, ackedValue ?? Buffer.alloc(0))
+  const ackedDamaged = acked === undefined && ackedValue !== undefined
   const repairs: WriteOp[] = []
   const damage: { base: number, next: number, records: number }[] = []
-  for (const entry of epochEntries) {
-    const epoch = decodeEpoch(entry.key, entry.value)
-    if (epoch === undefined) repairs.push({ type: 'del', key: entry.key })
-    else lane.epochs.push(epoch)
+  for (const { key, value } of epochEntries) {
+    const entry = decodeEpoch(key, value)
+    if (entry === undefined) repairs.push({ type: 'del', key })
+    else lane.epochs.push({ start: entry.start, epoch: entry.epoch, predecessor: entry.predecessor, reason: entry.reason })
   }
+  let endSuspect = suspect
   lane.dropped = acked?.dropped ?? 0
   let uptimeMs = 0
   /** Where nothing was ever acknowledged nothing was trimmed: the lane begins where its first epoch does. */
@@ -59,21 +64,27 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   for (;;) {
     const entries = await store.scan({
       gte: offsetKey(tables.outboxBatch, lane.id, from),
-      lt: laneKey(tables.outboxBatch, lane.id + 1)
+      lt: laneEnd(tables.outboxBatch, lane.id)
     })
     if (entries.length === 0) break
     for (const entry of entries) {
       const base = offsetOfKey(entry.key)
       const header = tryHeader(entry.value)
       from = base + 1
-      const sound = header !== undefined && header.base === base && header.lane === lane.id
+      const sound = header !== undefined
+      if (header !== undefined && (header.base !== base || header.lane !== lane.id)) {
+        // Its key is damaged: it says nothing of this place, and is missing from its own.
+        repairs.push({ type: 'del', key: entry.key })
+        endSuspect = true
+        continue
+      }
       if (seen && base < expected) {
         repairs.push({ type: 'del', key: entry.key })
         continue
       }
       if (!seen) {
         seen = true
-        if (acked === undefined && (suspect || base < expected)) expected = base
+        if (acked === undefined && (suspect || ackedDamaged || base < expected)) expected = base
         lane.first = Math.min(base, expected)
       }
       if (damagedAt !== undefined) damage.push({ base: damagedAt, next: base, records: base - damagedAt })
@@ -84,6 +95,7 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
         expected = base + 1
         continue
       }
+      restoreEpoch(lane, header, repairs)
       expected = batchNext(header)
       uptimeMs = Math.max(uptimeMs, header.uptimeMs)
       hold(base, expected, entry.value.length)
@@ -99,7 +111,7 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   if (endLost) damage.push({ base: expected, next: knownEnd, records: 0 })
   lane.durable = lane.next = Math.max(expected, knownEnd)
   lane.acked = Math.min(acked?.acked ?? lane.first, lane.durable)
-  if (damage.length > 0 || suspect || endLost) lane.epochReason = 'salvaged'
+  if (damage.length > 0 || endSuspect || endLost) lane.epochReason = 'salvaged'
   if (lane.epochs.length === 0 || lane.epochs[0]!.start > lane.first) {
     if (lane.durable > lane.first) beginEpochAt(lane, lane.first, repairs, components, 'salvaged')
   }
@@ -107,7 +119,7 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
     if (gap.next <= lane.first) continue
     writeGap(lane, gap, repairs, components, uptimeMs, hold)
   }
-  if (suspect && lane.durable > 0) {
+  if (endSuspect && lane.durable > 0) {
     beginEpochAt(lane, lane.durable, repairs, components, 'salvaged')
     writeGap(lane, { base: lane.durable, next: lane.durable + 1, records: 0 }, repairs, components, uptimeMs, hold)
     lane.durable = ++lane.next
@@ -143,20 +155,92 @@ function writeGap(lane: OutboxLane, gap: { base: number, next: number, records: 
 function beginEpochAt(lane: OutboxLane, start: number, repairs: WriteOp[], components: LoadComponents,
   reason: EpochEntry['reason']): void {
   const predecessor = lane.epochAt(start)?.epoch
-  const entry: EpochEntry = { start, epoch: epochFromBytes(components.random.bytes(8)), predecessor, reason }
-  repairs.push({ type: 'put', key: offsetKey(tables.outboxEpoch, lane.id, start), value: encodeEpoch(entry) })
-  lane.epochs = [...lane.epochs.filter(epoch => epoch.start < start), entry, ...lane.epochs.filter(epoch => epoch.start > start)]
+  putEpoch(lane, { start, epoch: epochFromBytes(components.random.bytes(8)), predecessor, reason }, repairs)
 }
 
-/** All entries of a lane's small table from an offset on. */
-async function scanAll(store: Store, table: number, lane: number, from: number): Promise<StoreEntry[]> {
+/**
+ * Where the entry of an epoch is gone, its batches still name it: it begins where the first of them is. In a re-identified
+ * stretch stored names are old ones on purpose, until the first batch that was appended to it.
+ */
+function restoreEpoch(lane: OutboxLane, header: BatchHeader, repairs: WriteOp[]): void {
+  const covering = lane.epochAt(header.base)
+  if (covering?.epoch === header.epoch || covering?.reason === 're-identified') return
+  if (lane.epochs.some(({ epoch }) => epoch === header.epoch)) return
+  putEpoch(lane, { start: header.base, epoch: header.epoch, predecessor: covering?.epoch, reason: 'salvaged' }, repairs)
+}
+
+function putEpoch(lane: OutboxLane, entry: EpochEntry, repairs: WriteOp[]): void {
+  const key = offsetKey(tables.outboxEpoch, lane.id, entry.start)
+  repairs.push({ type: 'put', key, value: encodeEpoch(key, entry, lane.name) })
+  lane.epochs = [...lane.epochs.filter(({ start }) => start < entry.start), entry, ...lane.epochs.filter(({ start }) => start > entry.start)]
+}
+
+/**
+ * Names of the lanes that are stored, by id. Where a lane's own entry is damaged its epochs name it; where none does, it
+ * is the one of `configured` that is missing, or else `lane-<id>`: its records are sent all the same.
+ */
+export async function loadLaneNames(store: Store, configured: readonly string[]): Promise<{ readonly names: Map<number, string>, readonly repairs: WriteOp[] }> {
+  const names = new Map<number, string>()
+  const repairs: WriteOp[] = []
+  for (const { key, value } of await scanAll(store, tables.outboxLane)) {
+    const name = decodeLane(key, value)
+    if (name === undefined) repairs.push({ type: 'del', key })
+    else names.set(key.readUInt16BE(1), name)
+  }
+  const nameless: number[] = []
+  for (const id of await lanesWithoutEntry(store, names)) {
+    const named = (await scanAll(store, tables.outboxEpoch, id)).map(({ key, value }) => decodeEpoch(key, value)?.lane)
+    const found = named.findLast(name => name !== undefined && laneNamePattern.test(name) && ![...names.values()].includes(name))
+    if (found !== undefined) names.set(id, found)
+    // A key that is damaged may name a lane that never was.
+    else if (await hasBatch(store, id)) nameless.push(id)
+    if (found !== undefined) repairs.push(laneOp(id, found))
+  }
+  const missing = configured.filter(name => ![...names.values()].includes(name))
+  for (const id of nameless) {
+    const name = nameless.length === 1 && missing.length === 1 ? missing[0]! : `lane-${id}`
+    names.set(id, name)
+    repairs.push(laneOp(id, name))
+  }
+  return { names, repairs }
+}
+
+/** Ids that the keys of epochs and batches name and `names` lacks. */
+async function lanesWithoutEntry(store: Store, names: ReadonlyMap<number, string>): Promise<Set<number>> {
+  const ids = new Set<number>()
+  for (const table of [tables.outboxEpoch, tables.outboxBatch]) {
+    for (let id = 0; id <= 0xffff; id++) {
+      const [entry] = await store.scan({ gte: laneKey(table, id), lt: tableEnd(table), limit: 1, values: false })
+      if (entry === undefined || entry.key.length < 3) break
+      id = entry.key.readUInt16BE(1)
+      if (!names.has(id)) ids.add(id)
+    }
+  }
+  return ids
+}
+
+function laneOp(id: number, name: string): WriteOp {
+  const key = laneKey(tables.outboxLane, id)
+  return { type: 'put', key, value: encodeLane(key, name) }
+}
+
+async function hasBatch(store: Store, id: number): Promise<boolean> {
+  for (const { value } of await store.scan({ gte: laneKey(tables.outboxBatch, id), lt: laneEnd(tables.outboxBatch, id) })) {
+    if (tryHeader(value)?.lane === id) return true
+  }
+  return false
+}
+
+/** All entries of a small table; of one lane, where one is named. */
+async function scanAll(store: Store, table: number, lane?: number): Promise<StoreEntry[]> {
   const all: StoreEntry[] = []
-  let gte = offsetKey(table, lane, from)
+  let gte = lane === undefined ? Buffer.from([table]) : laneKey(table, lane)
+  const lt = lane === undefined ? tableEnd(table) : laneEnd(table, lane)
   for (;;) {
-    const page = await store.scan({ gte, lt: laneKey(table, lane + 1) })
+    const page = await store.scan({ gte, lt })
     if (page.length === 0) return all
     all.push(...page)
-    gte = offsetKey(table, lane, offsetOfKey(page.at(-1)!.key) + 1)
+    gte = Buffer.concat([page.at(-1)!.key, Buffer.from([0])])
   }
 }
 

@@ -4,11 +4,11 @@ import type { BatchHeader, BootId, Epoch, GapReason, HelloLane, RecordTopic, Wat
 import { HoldfastError, describeError, inertFailpoint, invariant } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random } from '@holdfast/runtime'
 import type { Commit, CommitPart, Committer } from './committer.ts'
-import { decodeLane, encodeAcked, encodeEpoch, encodeLane, laneKey, offsetKey, offsetOfKey, tableEnd } from './outbox-format.ts'
+import { encodeAcked, encodeEpoch, encodeLane, laneKey, offsetKey, offsetOfKey } from './outbox-format.ts'
 import type { EpochEntry } from './outbox-format.ts'
 import { OutboxLane, vanishedLaneOptions } from './outbox-lane.ts'
 import type { BatchPlace, HeldBatch, LaneOptions } from './outbox-lane.ts'
-import { loadLane, tryHeader, writeSynced } from './outbox-load.ts'
+import { loadLane, loadLaneNames, tryHeader, writeSynced } from './outbox-load.ts'
 import type { Store, WriteOp } from './store.ts'
 import { tables } from './tables.ts'
 
@@ -514,7 +514,8 @@ export class Outbox {
     for (const later of lane.epochs.filter(epoch => epoch.start > start)) {
       commit.del(offsetKey(tables.outboxEpoch, lane.id, later.start))
     }
-    commit.put(offsetKey(tables.outboxEpoch, lane.id, start), encodeEpoch(entry))
+    const key = offsetKey(tables.outboxEpoch, lane.id, start)
+    commit.put(key, encodeEpoch(key, entry, lane.name))
     lane.epochs = [...lane.epochs.filter(epoch => epoch.start < start), entry]
     lane.epochOpen = true
     this.#releaseTail(lane, lane.tail.length)
@@ -595,7 +596,8 @@ export class Outbox {
   #putAcked(commit: Commit, lane: OutboxLane): void {
     lane.dirty = false
     const { acked, first, dropped } = lane
-    commit.put(laneKey(tables.outboxAcked, lane.id), encodeAcked({ acked, first, dropped }))
+    const key = laneKey(tables.outboxAcked, lane.id)
+    commit.put(key, encodeAcked(key, { acked, first, dropped }))
   }
 
   /** Gives the space of what was trimmed back to the file system. */
@@ -723,17 +725,13 @@ export class Outbox {
   async #load(suspect: boolean): Promise<void> {
     const { clock, random, log } = this.#components
     this.#tailBytes = 0
-    const stored = new Map<number, string>()
-    for (const { key, value } of await this.#store.scan({ gte: Buffer.from([tables.outboxLane]), lt: tableEnd(tables.outboxLane) })) {
-      const name = decodeLane(value)
-      if (key.length === 3 && name !== undefined) stored.set(key.readUInt16BE(1), name)
-    }
-    const fresh: WriteOp[] = []
+    const { names: stored, repairs: fresh } = await loadLaneNames(this.#store, Object.keys(this.#options.lanes))
     for (const name of Object.keys(this.#options.lanes)) {
       if ([...stored.values()].includes(name)) continue
       const id = Math.max(0, ...stored.keys()) + 1
       stored.set(id, name)
-      fresh.push({ type: 'put', key: laneKey(tables.outboxLane, id), value: encodeLane(name) })
+      const key = laneKey(tables.outboxLane, id)
+      fresh.push({ type: 'put', key, value: encodeLane(key, name) })
     }
     if (fresh.length > 0) await writeSynced(this.#store, fresh)
     let uptimeMs = this.#uptimeBaseMs === 0 ? 0 : this.uptimeMs()
@@ -771,7 +769,8 @@ export class Outbox {
       predecessor: last?.epoch,
       reason: lane.epochReason
     }
-    ops.push({ type: 'put', key: offsetKey(tables.outboxEpoch, lane.id, entry.start), value: encodeEpoch(entry) })
+    const key = offsetKey(tables.outboxEpoch, lane.id, entry.start)
+    ops.push({ type: 'put', key, value: encodeEpoch(key, entry, lane.name) })
     lane.epochs.push(entry)
     lane.epochOpen = true
   }

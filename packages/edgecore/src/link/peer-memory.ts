@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import type { Committer, Store } from '@holdfast/store'
 import { tables } from '@holdfast/store'
 
@@ -23,8 +24,8 @@ export class PeerMemory {
   static async open(store: Store, committer: Committer): Promise<PeerMemory> {
     const value = await store.get(key)
     let peer: Peer = { clusterUid: '', logId: '' }
-    if (value?.[0] === format) {
-      const [clusterUid, logId] = value.toString('utf8', 1).split('\n')
+    if (value !== undefined && value.length > 5 && value[0] === format && value.readUInt32BE(1) === crc32(value.subarray(5))) {
+      const [clusterUid, logId] = value.toString('utf8', 5).split('\n')
       if (clusterUid !== undefined && logId !== undefined) peer = { clusterUid, logId }
     }
     return new PeerMemory(peer, committer)
@@ -35,7 +36,11 @@ export class PeerMemory {
   /** Resolves when it is durable. */
   async remember(peer: Peer): Promise<void> {
     const commit = this.#committer.gather({ bytes: 128 })
-    commit.put(key, Buffer.concat([Buffer.from([format]), Buffer.from(`${peer.clusterUid}\n${peer.logId}`)]))
+    const text = Buffer.from(`${peer.clusterUid}\n${peer.logId}`)
+    const head = Buffer.alloc(5)
+    head[0] = format
+    head.writeUInt32BE(crc32(text), 1)
+    commit.put(key, Buffer.concat([head, text]))
     await new Promise<void>((resolve, reject) => {
       commit.onDurable(error => {
         if (error === undefined) resolve()
