@@ -52,6 +52,9 @@ export class Daemon {
   get pid(): number | undefined { return this.#child?.pid }
   get running(): boolean { return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null }
 
+  /** The signal that ended it, if one did. */
+  get signal(): NodeJS.Signals | null { return this.#child?.signalCode ?? null }
+
   /**
    * Starts it and waits until it is ready. A later start listens where the first one did, so that the other side finds
    * it again. `environment` adds to the options'.
