@@ -114,7 +114,12 @@ export interface LogPart {
   readonly data: Buffer
 }
 
-export interface LogAck { readonly kind: 'log-ack', readonly watermarks: readonly Watermark[] }
+export interface LogAck {
+  readonly kind: 'log-ack'
+  readonly watermarks: readonly Watermark[]
+  /** Bytes of parts that arrived since the last LogAck and did not complete their batch: they are in flight no more. */
+  readonly partBytes: number
+}
 export interface Probe { readonly kind: 'probe', readonly nonce: number }
 export interface ProbeReply { readonly kind: 'probe-reply', readonly nonce: number }
 
@@ -154,7 +159,7 @@ function toWire(frame: Frame): WireBody {
     case 'refuse': return { case: 'refuse', value: frame }
     case 'log-batches': return { case: 'logBatches', value: frame }
     case 'log-part': return { case: 'logPart', value: frame }
-    case 'log-ack': return { case: 'logAck', value: { watermarks: frame.watermarks.map(toWireWatermark) } }
+    case 'log-ack': return { case: 'logAck', value: { watermarks: frame.watermarks.map(toWireWatermark), partBytes: frame.partBytes } }
     case 'probe': return { case: 'probe', value: { nonce: BigInt(frame.nonce) } }
     case 'probe-reply': return { case: 'probeReply', value: { nonce: BigInt(frame.nonce) } }
   }
@@ -240,7 +245,11 @@ export function decodeFrame(bytes: Uint8Array): Frame {
       position: body.value.position,
       data: asBuffer(body.value.data)
     }
-    case 'logAck': return { kind: 'log-ack', watermarks: body.value.watermarks.map(fromWireWatermark) }
+    case 'logAck': return {
+      kind: 'log-ack',
+      watermarks: body.value.watermarks.map(fromWireWatermark),
+      partBytes: body.value.partBytes
+    }
     case 'probe': return { kind: 'probe', nonce: safe(body.value.nonce) }
     case 'probeReply': return { kind: 'probe-reply', nonce: safe(body.value.nonce) }
     case undefined: throw new FrameError('frame of a kind that this release does not know')

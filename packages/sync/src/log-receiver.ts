@@ -35,6 +35,8 @@ export class LogReceiver {
   readonly #unacked = new Map<Epoch, Watermark>()
   readonly #windowBytes: number
   #pendingBytes = 0
+  /** Of parts that did not complete their batch, since the last acknowledgement. */
+  #partBytes = 0
 
   /** `watermarks` as Welcome gave them, one per epoch of Hello. */
   constructor(lanes: readonly HelloLane[], watermarks: readonly Watermark[], windowBytes: number) {
@@ -57,7 +59,8 @@ export class LogReceiver {
     try {
       if (frame.kind === 'log-part') {
         const whole = this.#assemble(frame)
-        if (whole !== undefined) received.push(this.#check(whole, readBatchHeader(whole)))
+        if (whole === undefined) this.#partBytes += frame.data.length
+        else received.push(this.#check(whole, readBatchHeader(whole)))
       } else {
         for (const { batch, header } of splitBatches(this.#unpack(frame, decompress))) received.push(this.#check(batch, header))
       }
@@ -79,12 +82,19 @@ export class LogReceiver {
     this.#unacked.set(epoch, { lane: received.lane, epoch, next, crc })
   }
 
-  /** What became durable since the last call, cumulatively per epoch. */
+  /** True where `takeAck` has something to say. */
+  get ackDue(): boolean { return this.#unacked.size > 0 || this.#partBytes > 0 }
+
+  /**
+   * What became durable since the last call, cumulatively per epoch; and the parts that arrived, so that a batch larger
+   * than the window does not wait for its own acknowledgement (SES-24).
+   */
   takeAck(): LogAck | undefined {
-    if (this.#unacked.size === 0) return undefined
-    const watermarks = [...this.#unacked.values()]
+    if (!this.ackDue) return undefined
+    const ack: LogAck = { kind: 'log-ack', watermarks: [...this.#unacked.values()], partBytes: this.#partBytes }
     this.#unacked.clear()
-    return { kind: 'log-ack', watermarks }
+    this.#partBytes = 0
+    return ack
   }
 
   #unpack(frame: LogBatches, decompress: Decompress): Buffer {

@@ -75,6 +75,8 @@ export class LogSender {
   readonly #compress: Compress
   #inFlightBytes = 0
   #limited = false
+  /** Parts sent that did not complete their batch and are not known to have arrived, in the order they were sent. */
+  readonly #parts: { readonly bytes: number, readonly mark: RateMark }[] = []
 
   constructor(lanes: readonly SenderLane[], windowBytes: number, compress: Compress) {
     this.#windowBytes = windowBytes
@@ -147,6 +149,17 @@ export class LogSender {
     return output
   }
 
+  /** The cloud got so many bytes of parts of batches that it has not whole yet: they are in flight no more (SES-24). */
+  partsArrived(partBytes: number, nowMs: number): void {
+    let left = partBytes
+    while (this.#parts.length > 0 && this.#parts[0]!.bytes <= left) {
+      const { bytes, mark } = this.#parts.shift()!
+      left -= bytes
+      this.#inFlightBytes -= bytes
+      this.#rate.acknowledged(bytes, mark, nowMs)
+    }
+  }
+
   /** The cloud's acknowledgement; gives what is newly acknowledged, per lane. */
   acknowledged(watermarks: readonly Watermark[], nowMs: number): Acknowledged[] {
     const result: Acknowledged[] = []
@@ -185,13 +198,13 @@ export class LogSender {
       kind: 'log-part', lane: lane.id, batchLength: batch.bytes.length, position: lane.partPosition, data
     }
     lane.partPosition += data.length
+    const mark = this.#rate.mark(nowMs, this.#inFlightBytes, this.#limited)
     this.#inFlightBytes += data.length
     if (lane.partPosition === batch.bytes.length) {
       lane.partPosition = 0
       this.#taken(lane, 1)
-      const mark = this.#rate.mark(nowMs, this.#inFlightBytes - data.length, this.#limited)
-      lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes: batch.bytes.length, mark })
-    }
+      lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes: data.length, mark })
+    } else this.#parts.push({ bytes: data.length, mark })
     return { kind: 'send', lane: lane.id, frame, bytes: data.length }
   }
 

@@ -302,6 +302,7 @@ class TunnelSession implements ConnectionEvents {
       for (const received of receiver.receive(frame, this.#hub.components.decompress)) {
         this.#append(receiver, received, receivedAtMs)
       }
+      if (receiver.ackDue) this.#ackSoon(receiver)
     } catch (error) {
       if (!(error instanceof ReceiveError)) throw error
       this.#log.error('tunnel broken off over what the edge sent', { code: error.code, error: error.message })
@@ -343,10 +344,13 @@ class TunnelSession implements ConnectionEvents {
     }
     const { next, crc } = this.#hub.components.cloudLog.watermark(stream)
     receiver.settled(received, next, crc)
-    if (receiver === this.#receiver && !this.#ackScheduled) {
-      this.#ackScheduled = true
-      this.#hub.components.clock.soon(() => this.#sendAck(receiver))
-    }
+    this.#ackSoon(receiver)
+  }
+
+  #ackSoon(receiver: LogReceiver): void {
+    if (receiver !== this.#receiver || this.#ackScheduled) return
+    this.#ackScheduled = true
+    this.#hub.components.clock.soon(() => this.#sendAck(receiver))
   }
 
   /** One acknowledgement for all that a commit settled. */

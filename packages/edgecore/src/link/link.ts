@@ -175,6 +175,7 @@ export class Link {
       case 'refuse': return this.#step({ kind: 'refuse', refuse: frame })
       case 'log-ack': {
         const nowMs = this.#components.clock.monotonicMs()
+        this.#sender?.partsArrived(frame.partBytes, nowMs)
         for (const { lane, next, batches } of this.#sender?.acknowledged(frame.watermarks, nowMs) ?? []) {
           for (const batch of batches) this.stats.recordsAcknowledged += batch.next - batch.base
           this.#components.outbox.acknowledge(this.#components.outbox.laneById(lane)!, next, batches)
