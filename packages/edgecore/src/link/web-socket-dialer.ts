@@ -5,12 +5,15 @@ import { frameBytesMax, tunnelSubprotocol } from '@holdfast/protos'
 import type { Connection, ConnectionEvents, Dialer } from '@holdfast/sync'
 
 export interface WebSocketDialerOptions {
-  /** `wss://host:port/v1/tunnel`. */
+  /** `wss://host:port`, with the tunnel's path or without. */
   readonly url: string
   readonly tls: ConnectionOptions
   /** TCP, TLS and upgrade have to be through by then. */
   readonly handshakeMs: number
 }
+
+/** design §10 */
+const tunnelPath = '/v1/tunnel'
 
 /** Dials the tunnel with `ws`, TLS 1.3 and the node's certificate. */
 export class WebSocketDialer implements Dialer {
@@ -20,7 +23,7 @@ export class WebSocketDialer implements Dialer {
 
   dial(events: ConnectionEvents & { onOpen(): void }): Connection {
     const { url, tls, handshakeMs } = this.#options
-    const socket = new WebSocket(url, tunnelSubprotocol, {
+    const socket = new WebSocket(new URL(tunnelPath, url), tunnelSubprotocol, {
       ...tls,
       maxPayload: frameBytesMax,
       perMessageDeflate: false,
