@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { failpoints } from '@holdfast/runtime'
 import type { FailpointName } from '@holdfast/runtime'
-import { until } from '../harness/daemons.ts'
 import { report } from './fault-report.ts'
 import { FaultSystem, randomOf, rounds } from './fault-system.ts'
 
