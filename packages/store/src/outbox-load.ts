@@ -119,7 +119,7 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
     if (gap.next <= lane.first) continue
     writeGap(lane, gap, repairs, components, uptimeMs, hold)
   }
-  if (endSuspect && lane.durable > 0) {
+  if (endSuspect) {
     beginEpochAt(lane, lane.durable, repairs, components, 'salvaged')
     writeGap(lane, { base: lane.durable, next: lane.durable + 1, records: 0 }, repairs, components, uptimeMs, hold)
     lane.durable = ++lane.next
