@@ -65,6 +65,9 @@ const dropStepBytes = 256 * 1024
 /** How far a `drop-oldest` lane may pass its bound while room is being made; then it refuses for a moment. */
 const dropSlackBytes = 4 * 1024 * 1024
 const ageCheckIntervalMs = 5000
+/** Epochs that Hello names over all lanes, about, and how many acknowledged ones of a lane are among them. */
+const helloEpochsMax = 4096
+const helloEpochsBefore = 16
 
 /**
  * Durable log of records waiting for the cloud: the edge's half of *once* (L2, L3). docs/spec/log.md has the rules named
@@ -227,12 +230,15 @@ export class Outbox {
 
   // ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Lanes and epochs as Hello tells them. */
+  /**
+   * Lanes and epochs as Hello tells them (LOG-11): a few epochs before the first one that waits, and what follows, within
+   * the frame's bounds. A node that started thousands of times while it was away drains them over several sessions.
+   */
   helloLanes(): HelloLane[] {
     return this.lanes.map(lane => ({
       id: lane.id,
       name: lane.name,
-      epochs: lane.epochs.map(entry => {
+      epochs: this.#helloEpochs(lane).map(entry => {
         const end = lane.epochEnd(entry)
         return {
           epoch: entry.epoch,
@@ -244,6 +250,12 @@ export class Outbox {
         }
       })
     }))
+  }
+
+  #helloEpochs(lane: OutboxLane): readonly EpochEntry[] {
+    const waiting = lane.epochs.findIndex(entry => lane.epochEnd(entry) > lane.acked)
+    const from = Math.max(0, (waiting === -1 ? lane.epochs.length - 1 : waiting) - helloEpochsBefore)
+    return lane.epochs.slice(from, from + Math.max(2 * helloEpochsBefore, Math.floor(helloEpochsMax / this.#lanes.size)))
   }
 
   status(): LaneStatus[] {
@@ -414,7 +426,9 @@ export class Outbox {
       const ours = lane.epochOpen && entry === lane.epochs.at(-1)
       if (end <= lane.first && !ours) continue
       const watermark = watermarks.find(candidate => candidate.epoch === entry.epoch)
-      const next = watermark?.next ?? entry.start
+      // Hello did not name it: an old one that is acknowledged, or one behind what a session can take.
+      if (watermark === undefined && end <= lane.acked && !ours) continue
+      const next = watermark?.next ?? Math.max(entry.start, lane.acked)
       if (next > end) {
         if (ours) return { kind: 'diverged', epoch: entry.epoch, next }
         continue
