@@ -1,6 +1,6 @@
 import type { ErrorTable } from '@holdfast/runtime'
 
-/** What the `holdfast` commands can end in; `JOIN_…` is `holdfast join`. */
+/** What the `holdfast` commands can end in; `JOIN_…` is `holdfast join`, `UP_…` is `holdfast up`. */
 export const cliErrorCodes = {
   JOIN_OPTION_INVALID: {
     cause: 'The server, the token or the node\'s name given to `holdfast join` is not of the right form.',
@@ -45,6 +45,41 @@ export const cliErrorCodes = {
   JOIN_NOT_WRITTEN: {
     cause: 'The identity cannot be written to the data directory.',
     remedy: 'Check its permissions and free space.',
+    retryable: false
+  },
+  CLOUD_UNREACHABLE: {
+    cause: 'The operations port of cloudcore did not answer, or not in time.',
+    remedy: 'Start cloudcore, or give the URL of its operations port (9091 unless set) with --cloud or HOLDFAST_CLOUD.',
+    retryable: true
+  },
+  CLOUD_REFUSED: {
+    cause: 'cloudcore refused what was asked; the message holds its reason.',
+    remedy: 'Correct what the message names. A cursor that has expired is answered with the first one there is.',
+    retryable: false
+  },
+  CLOUD_ANSWER_INVALID: {
+    cause: 'What answered is not the operations port of a cloudcore, or of one of another version.',
+    remedy: 'Check the URL given with --cloud or HOLDFAST_CLOUD.',
+    retryable: false
+  },
+  CLOUD_CONNECTION_LOST: {
+    cause: 'The connection to cloudcore broke off in the middle of an answer.',
+    remedy: 'Ask again; `holdfast records` goes on with the --cursor that the message names.',
+    retryable: true
+  },
+  UP_ALREADY_RUNNING: {
+    cause: 'A daemon runs on the data directory given to `holdfast up`.',
+    remedy: 'Stop it, or choose another --data-dir.',
+    retryable: false
+  },
+  UP_DAEMON_ENDED: {
+    cause: 'A daemon that `holdfast up` started ended before it was ready.',
+    remedy: 'The message holds the end of its log, which says why.',
+    retryable: false
+  },
+  UP_NOT_READY: {
+    cause: 'A daemon that `holdfast up` started was not ready, or not connected, in time.',
+    remedy: 'The message holds the end of its log. Another cloud\'s data in the data directory is a common reason.',
     retryable: false
   }
 } as const satisfies ErrorTable

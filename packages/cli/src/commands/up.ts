@@ -1,0 +1,157 @@
+import { mkdir, readFile } from 'node:fs/promises'
+import { join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { HoldfastError, nodeNameRule, parseNodeName, type Endpoints, type NodeName } from '@holdfast/runtime'
+import { askCloudJson, cloudDefault } from '../cloud-client.ts'
+import { defineCommand, usage, type CommandHost } from '../command.ts'
+import { DaemonProcess, portOrFree } from '../daemon-process.ts'
+import { join as joinNode } from '../join.ts'
+import { renderTable, type NodeStatus } from '../render.ts'
+
+const readyWithinMs = 30_000
+
+/** What listens where, in the order of the summary; `up` keeps to this machine. */
+const parts = [
+  { daemon: 'cloudcore', part: 'tunnel', port: 10_000, what: 'tunnel, for nodes' },
+  { daemon: 'cloudcore', part: 'https', port: 10_002, what: 'joining' },
+  { daemon: 'cloudcore', part: 'ops', port: 9091, what: 'cloud operations and records' },
+  { daemon: 'edgecore', part: 'mqtt', port: 1883, what: 'MQTT, for devices' },
+  { daemon: 'edgecore', part: 'http', port: 10_555, what: 'HTTP, for devices' },
+  { daemon: 'edgecore', part: 'ops', port: 9092, what: 'node operations' }
+] as const
+
+type Part = (typeof parts)[number]
+
+export const up = defineCommand({
+  name: 'up',
+  summary: 'run cloudcore and one node on this machine until Ctrl-C',
+  details: 'The first start makes a token and joins the node; later ones go on with what is in the data directory. Default ports\n' +
+    'that are taken are replaced by free ones. When one of the two daemons ends, so does this, with its exit code.',
+  options: {
+    'data-dir': { value: 'DIR', summary: 'Where both keep their data and logs. Default: ./.holdfast' },
+    node: { value: 'NODE', summary: 'The node\'s name. Default: the one that has joined, or edge-1.' },
+    'free-ports': { summary: 'Take free ports, whether the default ones are taken or not.' }
+  },
+  async run(values, host) {
+    const dataDir = resolve(host.folder, values['data-dir'] ?? '.holdfast')
+    const folders = { cloudcore: join(dataDir, 'cloud'), edgecore: join(dataDir, 'edge') } as const
+    const joined = await joinedName(folders.edgecore)
+    const node = nameOf(values.node, joined, folders.edgecore)
+    await refuseSecond(Object.values(folders), host.shutdown)
+    await Promise.all(Object.values(folders).map(folder => mkdir(folder, { recursive: true, mode: 0o750 })))
+    const daemons: DaemonProcess[] = []
+    const start = async (name: 'cloudcore' | 'edgecore', more: readonly string[]): Promise<{ daemon: DaemonProcess, urls: Endpoints }> => {
+      const settings = await Promise.all(parts.filter(part => part.daemon === name).map(async ({ part, port }) =>
+        [`${part}.host=127.0.0.1`, `${part}.port=${values['free-ports'] ? 0 : await portOrFree(port)}`]))
+      const daemon = await DaemonProcess.start({
+        name, nodePath: host.nodePath, dataDir: folders[name], logPath: join(dataDir, `${name}.log`), settings: [...settings.flat(), ...more]
+      }, host.clock)
+      daemons.push(daemon)
+      return { daemon, urls: await daemon.ready(readyWithinMs, host.shutdown) }
+    }
+    try {
+      const cloud = await start('cloudcore', [])
+      if (joined === undefined) await joinFirst(node, folders.edgecore, cloud.urls, host)
+      const edge = await start('edgecore', [`server=${cloud.urls.tunnel}`])
+      await edge.daemon.waitFor('is not connected to cloudcore', async () => {
+        const nodes = await askCloudJson(cloud.urls.ops!, { path: '/v1/nodes' }, host.shutdown) as NodeStatus[]
+        return nodes.find(({ name, connected }) => name === node && connected)
+      }, readyWithinMs, host.shutdown)
+      await host.write(summary(node, dataDir, { cloudcore: cloud.urls, edgecore: edge.urls }, daemons, host))
+      return await ended(daemons, host)
+    } catch (error) {
+      if (!host.shutdown.aborted) throw error
+      return 0
+    } finally {
+      await Promise.all(daemons.map(daemon => daemon.stop()))
+    }
+  }
+})
+
+/** Waits for Ctrl-C or for the end of a daemon; stops what runs. Resolves with the exit code. */
+async function ended(daemons: readonly DaemonProcess[], host: CommandHost): Promise<number> {
+  const asked = new Promise<undefined>(resolve => {
+    if (host.shutdown.aborted) resolve(undefined)
+    else host.shutdown.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
+  const first = await Promise.race([asked, ...daemons.map(daemon => daemon.ended.then(code => ({ daemon, code })))])
+  if (first !== undefined) {
+    host.say(`${first.daemon.name} ended with code ${first.code}, so the rest is stopped${await first.daemon.lastLines()}`)
+    return first.code
+  }
+  host.say('stopping cloudcore and edgecore')
+  const codes = await Promise.all(daemons.map(daemon => daemon.stop()))
+  const late = codes.findIndex(code => code !== 0)
+  if (late !== -1) host.say(`${daemons[late]!.name} ended with code ${codes[late]}${await daemons[late]!.lastLines()}`)
+  return late === -1 ? 0 : codes[late]!
+}
+
+/** The name in the identity that is there; undefined where the node has not joined. */
+async function joinedName(edgeDir: string): Promise<string | undefined> {
+  const text = await readFile(join(edgeDir, 'identity', 'identity.json'), 'utf8').catch(() => undefined)
+  return text === undefined ? undefined : (JSON.parse(text) as { readonly node: string }).node
+}
+
+function nameOf(option: string | undefined, joined: string | undefined, edgeDir: string): NodeName {
+  const name = parseNodeName(option ?? joined ?? 'edge-1')
+  if (name === undefined) throw usage(`--node "${option ?? joined}": expected ${nodeNameRule}`)
+  if (joined !== undefined && name !== joined) {
+    throw usage(`--node "${name}": ${edgeDir} holds the node "${joined}"; leave --node out, or choose another --data-dir`)
+  }
+  return name
+}
+
+/** Two daemons cannot share a data directory. Rejects with `UP_ALREADY_RUNNING`. */
+async function refuseSecond(folders: readonly string[], signal: AbortSignal): Promise<void> {
+  for (const folder of folders) {
+    const text = await readFile(join(folder, 'endpoints.json'), 'utf8').catch(() => undefined)
+    if (text === undefined) continue
+    const { ops } = JSON.parse(text) as Endpoints
+    const answers = await fetch(`${ops}/healthz`, { signal }).then(() => true, () => false)
+    if (answers) {
+      throw new HoldfastError('UP_ALREADY_RUNNING',
+        `a daemon is running on ${folder} already, with its operations port at ${ops}: stop it, or choose another --data-dir`)
+    }
+  }
+}
+
+async function joinFirst(node: NodeName, dataDir: string, cloud: Endpoints, host: CommandHost): Promise<void> {
+  const { token } = await askCloudJson(cloud.ops!, {
+    method: 'POST', path: '/v1/tokens', body: { node, uses: 1, ttlSeconds: 300 }
+  }, host.shutdown) as { readonly token: string }
+  await joinNode({ server: cloud.https!, token, node, dataDir, signal: host.shutdown })
+  host.say(`${node} has joined`)
+}
+
+/** What a person needs to go on: where everything is, and three things to try. */
+function summary(node: NodeName, dataDir: string, urls: { readonly cloudcore: Endpoints, readonly edgecore: Endpoints },
+  daemons: readonly DaemonProcess[], host: CommandHost): string {
+  const urlOf = ({ daemon, part }: Part): string => urls[daemon][part]!
+  const moved = parts.filter(part => new URL(urlOf(part)).port !== String(part.port))
+  const where = renderTable([{ title: 'WHAT' }, { title: 'WHERE' }], [
+    ...parts.map(part => [part.what, urlOf(part) + (moved.includes(part) ? `  (instead of ${part.port})` : '')]),
+    ...daemons.map(daemon => [`${daemon.name} log, process ${daemon.pid}`, daemon.logPath]),
+    ['data', dataDir]
+  ])
+  const mqtt = new URL(urls.edgecore.mqtt!)
+  const cloud = urls.cloudcore.ops === cloudDefault ? '' : ` --cloud ${urls.cloudcore.ops}`
+  return `cloudcore and the node ${node} are up.
+
+${where}
+three things to try, in another terminal:
+
+  mosquitto_pub -h ${mqtt.hostname} -p ${mqtt.port} -q 1 -t devices/home/kettle/telemetry -m '{"celsius":81}'
+  curl -d '{"celsius":82}' ${urls.edgecore.http}/v1/devices/home/kettle/telemetry
+  ${holdfastCommand(host.folder)} records --node ${node}${cloud} --follow
+
+Ctrl-C stops both.
+`
+}
+
+/** How this program is called from a folder, as a shell understands it. */
+function holdfastCommand(folder: string): string {
+  const launcher = fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url))
+  const near = relative(folder, launcher)
+  const path = near.startsWith('..') ? launcher : near
+  return `node ${/^[A-Za-z0-9_./-]+$/.test(path) ? path : `'${path.replaceAll('\'', '\'\\\'\'')}'`}`
+}
