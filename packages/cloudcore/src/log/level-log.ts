@@ -20,6 +20,7 @@ import type { LogState } from './log-state.ts'
 import { StreamState } from './registry.ts'
 import type { SegmentRow } from './segment.ts'
 import { SegmentIndex } from './segment-index.ts'
+import { writeSynced } from './write-synced.ts'
 
 export interface LevelLogOptions {
   /** Bytes of batches that are kept; the oldest segments go first. */
@@ -430,6 +431,9 @@ export class LevelLog implements CloudLog {
   /** Takes a loaded log into use; what was lost is covered by gap records before anything else is appended. */
   async #start(store: Store, { state, lost, corruptEntries }: LoadedLog): Promise<void> {
     const { clock, log, onCommit, failpoint } = this.#components
+    // What a failed fsync left behind can be read, and a power cut may still take it: nothing here counts as durable, and
+    // no watermark is told, before a synced write has succeeded behind it (design §4.3).
+    await writeSynced(store, [state.metaOp()])
     const index = new SegmentIndex(store, state)
     const committer = new Committer({}, {
       store, clock, ...(onCommit === undefined ? {} : { onCommit }), ...(failpoint === undefined ? {} : { failpoint }), onFailure: error => this.#fail(error)
