@@ -10,6 +10,8 @@ export interface SenderLane {
   readonly id: number
   /** Share of the link against the other lanes. */
   readonly weight: number
+  /** A frame of next to nothing may wait a moment for company, right behind another one (SES-25). */
+  readonly patient: boolean
   /** The cloud holds everything below; sending begins here. */
   readonly acked: number
   /** One past the newest durable offset. */
@@ -19,6 +21,8 @@ export interface SenderLane {
 /** What the host does next. */
 export type SenderOutput =
   | { readonly kind: 'read', readonly lane: number, readonly from: number, readonly bytesMax: number }
+  /** Nothing to do for so long, unless an event comes first. */
+  | { readonly kind: 'wait', readonly delayMs: number }
   | { readonly kind: 'send', readonly lane: number, readonly frame: LogBatches | LogPart, readonly bytes: number }
 
 /** A lane's progress: the cloud durably holds everything below `next`. */
@@ -43,11 +47,19 @@ const compressBytesMin = 384
 /** Batches above this are cut into parts of this size on a link that takes longer than `partMs` for one. */
 const partBytes = 16 * 1024
 const partMs = 50
+/**
+ * Less than this waits for company until `companyMs` after the lane's last frame: at a thousand records a second, a frame a
+ * record would cost more in headers, system calls and fsyncs of the cloud than the record. What comes out of silence goes
+ * at once.
+ */
+const lonelyBytes = 800
+const companyMs = 2
 /** Read ahead of what is sent, per lane. */
 const readBytes = 512 * 1024
 
 interface Lane {
   readonly id: number
+  readonly patient: boolean
   /** Offset of the next batch to ask the outbox for. */
   readNext: number
   durable: number
@@ -55,6 +67,8 @@ interface Lane {
   /** Read and not sent. */
   ready: SendableBatch[]
   readyBytes: number
+  /** When the last frame was sent. */
+  sentMs: number
   /** Bytes of ready[0] that went out in parts. */
   partPosition: number
   inFlight: { readonly base: number, readonly next: number, readonly bytes: number, readonly wireBytes: number, readonly mark: RateMark }[]
@@ -85,11 +99,13 @@ export class LogSender {
       this.#scheduler.setClass(lane.id, lane.weight)
       this.#lanes.set(lane.id, {
         id: lane.id,
+        patient: lane.patient,
         readNext: lane.acked,
         durable: lane.durable,
         reading: false,
         ready: [],
         readyBytes: 0,
+        sentMs: -Infinity,
         partPosition: 0,
         inFlight: []
       })
@@ -132,10 +148,10 @@ export class LogSender {
         return { kind: 'read', lane: lane.id, from: lane.readNext, bytesMax: readBytes }
       }
     }
-    const id = this.#scheduler.next(this.#readyLanes())
+    const id = this.#scheduler.next(this.#readyLanes(nowMs))
     if (id === undefined) {
       this.#limited = false
-      return undefined
+      return this.#wait(nowMs)
     }
     if (this.#inFlightBytes >= this.inFlightBytesMax) {
       this.#limited = true
@@ -145,6 +161,7 @@ export class LogSender {
     const output = this.#isSlow() && lane.ready[0]!.bytes.length > partBytes || lane.partPosition > 0
       ? this.#sendPart(lane, nowMs)
       : this.#sendBatches(lane, nowMs)
+    lane.sentMs = nowMs
     this.#scheduler.sent(id, output.bytes)
     return output
   }
@@ -181,8 +198,21 @@ export class LogSender {
     return result
   }
 
-  * #readyLanes(): Generator<number> {
-    for (const lane of this.#lanes.values()) if (lane.ready.length > 0) yield lane.id
+  * #readyLanes(nowMs: number): Generator<number> {
+    for (const lane of this.#lanes.values()) if (lane.ready.length > 0 && !this.#isLonely(lane, nowMs)) yield lane.id
+  }
+
+  #isLonely(lane: Lane, nowMs: number): boolean {
+    return lane.patient && lane.readyBytes < lonelyBytes && nowMs < lane.sentMs + companyMs
+  }
+
+  /** Until the first lane has waited long enough for company. */
+  #wait(nowMs: number): SenderOutput | undefined {
+    let delayMs = Infinity
+    for (const lane of this.#lanes.values()) {
+      if (lane.ready.length > 0) delayMs = Math.min(delayMs, lane.sentMs + companyMs - nowMs)
+    }
+    return delayMs === Infinity ? undefined : { kind: 'wait', delayMs }
   }
 
   /** True where one part already takes long. An unknown rate counts as fast: the bound on bytes in flight holds anyway. */

@@ -72,6 +72,7 @@ export class Link {
   #sender: LogSender | undefined
   #alarm: Timer | undefined
   #pumping = false
+  #waitFor: Timer | undefined
   #lastEnd = ''
 
   constructor(options: LinkOptions, components: LinkComponents) {
@@ -230,6 +231,7 @@ export class Link {
     this.#sender = new LogSender(outbox.lanes.map(lane => ({
       id: lane.id,
       weight: laneWeights[lane.options.priority],
+      patient: lane.options.priority !== 'high',
       acked: lane.acked,
       durable: lane.durable
     })), welcome.windowBytes, this.#components.compress)
@@ -253,6 +255,13 @@ export class Link {
     while (sender !== undefined && sender === this.#sender) {
       const output = sender.next(this.#components.clock.monotonicMs())
       if (output === undefined) break
+      if (output.kind === 'wait') {
+        this.#waitFor ??= this.#components.clock.after(output.delayMs, () => {
+          this.#waitFor = undefined
+          this.#pump()
+        })
+        break
+      }
       if (output.kind === 'send') this.#sendLog(output.frame)
       else this.#read(sender, output.lane, output.from, output.bytesMax)
     }
@@ -292,5 +301,7 @@ export class Link {
     this.#sender = undefined
     this.#connection = undefined
     this.#alarm?.cancel()
+    this.#waitFor?.cancel()
+    this.#waitFor = undefined
   }
 }
