@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs the Debian packages whose programs the system tests use. Always ends with 0: a test whose program is missing
+# is not run, and says so.
+packages='mosquitto-clients strace faketime openssl curl git systemd'
+programs='mosquitto_pub mosquitto_sub strace faketime openssl curl git systemd-analyze'
+
+missing=''
+for program in $programs; do
+  command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+done
+[ -z "$missing" ] && exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "test/system/install.sh: no apt-get here; tests of these programs are not run:$missing"
+elif [ "$(id -u)" -ne 0 ]; then
+  echo "test/system/install.sh: not root; tests of these programs are not run:$missing"
+  echo "  to run them: sudo apt-get install --no-install-recommends $packages"
+else
+  echo "test/system/install.sh: installing for$missing"
+  log="$(mktemp)"
+  if apt-get update -qq >"$log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >>"$log" 2>&1; then
+    :
+  else
+    echo "test/system/install.sh: apt-get failed; tests of programs that are still missing are not run:"
+    tail -n 20 "$log"
+  fi
+  rm -f "$log"
+fi
+exit 0
