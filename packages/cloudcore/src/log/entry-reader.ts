@@ -24,9 +24,6 @@ export interface EntryReaderComponents {
 /** A boot id that no daemon has: the cloud's own gaps. */
 export const cloudBootId = '0000000000000000' as BootId
 
-/** Entries of another node between two of the wanted one that are read along rather than sought past. */
-const runGapMax = 8
-
 /** Reads pages of entries from a place on. Durable entries only. */
 export class EntryReader {
   readonly #components: EntryReaderComponents
@@ -42,12 +39,9 @@ export class EntryReader {
     if (filter.node === undefined) return this.#run(place, end, bytesMax, filter)
     const node = state.registry.node(filter.node)
     if (node === undefined) return { entries: [], place: at(end) }
-    const { seqs, end: indexEnd } = await index.nodeEntries(node, place.seq)
-    if (seqs.length === 0) return { entries: [], place: at(indexEnd) }
-    let last = 0
-    while (last + 1 < seqs.length && seqs[last + 1]! - seqs[last]! <= runGapMax) last++
-    const from = place.seq === seqs[0] ? place : at(seqs[0]!)
-    return this.#run(from, seqs[last]! + 1, bytesMax, filter)
+    const run = await index.nodeRun(node, place.seq)
+    if (run.first >= run.end) return { entries: [], place: at(run.end) }
+    return this.#run(run.first === place.seq ? place : at(run.first), run.end, bytesMax, filter)
   }
 
   /** Entries from `place` up to, not including, `end`. */

@@ -114,7 +114,8 @@ describe('a log with damaged entries', () => {
     await again.close()
   })
 
-  it.each(['missing', 'entry header damaged', 'batch header damaged'])('shows gaps for an entry of a sealed segment that is %s', async how => {
+  const damages = ['missing', 'entry header damaged', 'batch header damaged']
+  it.each(damages)('shows gaps for an entry of a sealed segment that is %s', async how => {
     const opener = disk()
     const log = await openLog({ opener })
     const streams = [await openSample(log, 'n1', 1), await openSample(log, 'n2', 2)]
@@ -181,6 +182,73 @@ describe('a log with damaged entries', () => {
     for (let i = 5; i < 9; i++) await append(again, stream, sampleBatch(epochOf(1), i * 5, 5, 'later'))
     await expect(readAll(again, { cursor })).rejects.toMatchObject({ code: 'CURSOR_FOREIGN' })
     await again.close()
+  })
+
+  it('reads a node whose index row is lost, in sealed segments and the last one', async () => {
+    const opener = disk()
+    const log = await openLog({ opener })
+    for (let i = 0; i < 5; i++) {
+      await fill(log, 'n1', 1, 2, i * 10)
+      await fill(log, 'n2', 2, 2, i * 10)
+    }
+    await log.close()
+    for (const first of [0, 4, 8, 12, 16]) {
+      const row = await (async () => {
+        const store = await opener.open()
+        const value = await store.get(indexKey(1, first))
+        if (value !== undefined) await remove(store, indexKey(1, first))
+        await store.close()
+        return value
+      })()
+      const again = await openLog({ opener })
+      expect(describeEntries(await readAll(again, { node: 'n1' }))).toEqual(offsets('n1', 0, 50))
+      await again.close()
+      await patch(opener, store => new Promise(resolve =>
+        store.write([{ type: 'put', key: indexKey(1, first), value: row! }], { sync: true }, () => resolve())))
+    }
+  })
+
+  it('makes a lost checkpoint anew, with the offsets of streams that ended in it', async () => {
+    const opener = disk()
+    const log = await openLog({ opener })
+    await fill(log, 'n1', 1, 8)
+    await fill(log, 'n2', 2, 20)
+    await log.close()
+    await patch(opener, async store => {
+      const lost = [entryKey(7), indexKey(0, 4), indexKey(1, 4)]
+      for (const key of lost) await remove(store, key)
+    })
+    for (let round = 0; round < 2; round++) {
+      const again = await openLog({ opener })
+      expect(describeEntries(await readAll(again, { node: 'n1' })))
+        .toEqual([...offsets('n1', 0, 35), 'n1/telemetry gap 35-39 cloud-corrupt'])
+      expect(describeEntries(await readAll(again, { node: 'n2' }))).toEqual(offsets('n2', 0, 100))
+      expect(again.watermark(await openSample(again, 'n1', 1)).next).toBe(40)
+      await again.close()
+    }
+  })
+
+  it('is not led far away by an entry under a damaged key', async () => {
+    const opener = disk()
+    const log = await openLog({ opener })
+    await fill(log, 'n1', 1, 6)
+    await log.close()
+    await patch(opener, async store => {
+      const value = (await store.get(entryKey(5)))!
+      await remove(store, entryKey(5))
+      await new Promise<void>(resolve =>
+        store.write([{ type: 'put', key: entryKey(5 + 2 ** 45), value }], { sync: true }, () => resolve()))
+    })
+    const again = await openLog({ opener })
+    expect(again.stats.corruptEntries).toBe(1)
+    const stream = await openSample(again, 'n1', 1)
+    expect(again.watermark(stream).next).toBe(25)
+    expect((await append(again, stream, sampleBatch(epochOf(1), 25, 5))).kind).toBe('appended')
+    expect(describeEntries(await readAll(again))).toEqual(offsets('n1', 0, 30))
+    await again.close()
+    const third = await openLog({ opener })
+    expect(third.stats.corruptEntries).toBe(0)
+    await third.close()
   })
 
   it.each(Array.from({ length: 40 }, (_, i) => i))('never shows wrong data and never loses silently, seed %i', async seed => {

@@ -436,7 +436,8 @@ export class LevelLog implements CloudLog {
     await writeSynced(store, [state.metaOp()])
     const index = new SegmentIndex(store, state)
     const committer = new Committer({}, {
-      store, clock, ...(onCommit === undefined ? {} : { onCommit }), ...(failpoint === undefined ? {} : { failpoint }), onFailure: error => this.#fail(error)
+      store, clock, ...(onCommit === undefined ? {} : { onCommit }), ...(failpoint === undefined ? {} : { failpoint }),
+      onFailure: error => this.#fail(error)
     })
     const reader = new EntryReader({ store, state, index, onCorrupt: seq => this.#noteCorrupt(seq) })
     const open: OpenLog = { store, committer, state, index, reader }

@@ -80,6 +80,7 @@ async function loadRegistry(store: Store, state: LogState, meta: MetaRow): Promi
     stream.crc = row.crc
     stream.durable = { next: stream.next, crc: stream.crc }
     stream.lastSeq = row.lastSeq
+    node.lastSeq = Math.max(node.lastSeq, row.lastSeq)
     Object.assign(stream.totals, row.totals)
     streams++
   }
@@ -89,20 +90,30 @@ async function loadRegistry(store: Store, state: LogState, meta: MetaRow): Promi
   state.countRows(nodes, streams)
 }
 
+/** Unreadable entries behind the last sound one that are removed in one start. */
+const unreadableMax = 4096
+
 async function scanTail(store: Store, state: LogState, bounds: SegmentBounds): Promise<LoadedLog> {
   const holes: LostRange[] = []
   const repaired = new Map<StreamState, OffsetRange[]>()
-  let expected = state.nextSeq
+  const unreadable: Buffer[] = []
   let corruptEntries = 0
-  for await (const { key, value } of tableEntries(store, tables.cloudEntry, entryKey(expected))) {
+  for await (const { key, value } of tableEntries(store, tables.cloudEntry, entryKey(state.nextSeq))) {
     const seq = entrySeq(key)
-    corruptEntries += seq - expected
-    expected = seq + 1
+    const entry = decodeEntry(seq, value)
+    if (entry === undefined) {
+      // Not to be believed in anything, its place included: it counts as missing where a sound entry follows.
+      if (unreadable.length < unreadableMax) unreadable.push(key)
+      continue
+    }
+    corruptEntries += seq - state.nextSeq
+    state.nextSeq = seq + 1
     const found = readEntry(state, seq, value)
     if (found === undefined || (!found.repair && found.header.base < found.stream.next && !found.stream.nextUnknown)) {
       corruptEntries++
-      state.nextSeq = expected
-      keepNumbers(state, seq, value)
+      // Its stream may not be known any more: its number must not be given to another one.
+      state.registry.nextStreamId = Math.max(state.registry.nextStreamId, entry.streamId + 1)
+      state.registry.nextNodeId = Math.max(state.registry.nextNodeId, entry.nodeId + 1)
     } else {
       const { stream, header, repair, receivedAtMs } = found
       if (repair) {
@@ -119,19 +130,16 @@ async function scanTail(store: Store, state: LogState, bounds: SegmentBounds): P
     await writeSynced(store, state.sealOps())
     state.sealed(segment)
   }
+  const behind = unreadable.filter(key => entrySeq(key) >= state.nextSeq)
+  if (behind.length > 0) {
+    corruptEntries += behind.length
+    await writeSynced(store, behind.map(key => ({ type: 'del', key })))
+  }
   state.durableSeq = state.nextSeq
   for (const stream of state.registry.streamsById.values()) stream.durable = { next: stream.next, crc: stream.crc }
   const lost = holes.flatMap(hole =>
     subtractRanges(hole, repaired.get(hole.stream) ?? []).map(range => ({ stream: hole.stream, ...range })))
   return { state, lost, corruptEntries }
-}
-
-/** An entry whose stream is not known any more: its number must not be given to another one. */
-function keepNumbers(state: LogState, seq: number, value: Buffer): void {
-  const orphan = decodeEntry(seq, value)
-  if (orphan === undefined) return
-  state.registry.nextStreamId = Math.max(state.registry.nextStreamId, orphan.streamId + 1)
-  state.registry.nextNodeId = Math.max(state.registry.nextNodeId, orphan.nodeId + 1)
 }
 
 /**

@@ -104,6 +104,7 @@ export class LogState {
   /** Takes an entry into its stream's offsets and totals. */
   count(seq: number, stream: StreamState, header: BatchHeader, repair: boolean): void {
     stream.lastSeq = seq
+    stream.nodeState.lastSeq = Math.max(stream.nodeState.lastSeq, seq)
     if (!repair) {
       stream.next = batchNext(header)
       stream.crc = header.crc

@@ -7,7 +7,11 @@ import { cloudLogLimits } from './limits.ts'
 export interface Totals { records: number, bytes: number, gaps: number }
 
 /** Row of a node: lanes carry the totals of epochs that have been forgotten. */
-export interface NodeRow { readonly id: number, readonly name: NodeName, readonly lanes: readonly (readonly [name: string, past: Totals])[] }
+export interface NodeRow {
+  readonly id: number
+  readonly name: NodeName
+  readonly lanes: readonly (readonly [name: string, past: Totals])[]
+}
 
 /** Row of a stream: its state at the checkpoint. `next` null: not known, the first entry found tells. */
 export interface StreamRow {
@@ -40,6 +44,8 @@ export interface NodeState {
   readonly lanes: Map<string, LaneState>
   /** True once its row is in a commit. */
   stored: boolean
+  /** Sequence number of its newest entry; -1: none. */
+  lastSeq: number
 }
 
 /** The log's own side of a CloudStream. */
@@ -144,7 +150,7 @@ export class Registry {
   }
 
   addNode(id: number, name: NodeName): NodeState {
-    const node: NodeState = { id, name, lanes: new Map(), stored: false }
+    const node: NodeState = { id, name, lanes: new Map(), stored: false, lastSeq: -1 }
     this.nodesById.set(id, node)
     this.#nodesByName.set(name, node)
     this.nextNodeId = Math.max(this.nextNodeId, id + 1)

@@ -6,11 +6,17 @@ import type { OffsetRange } from './offset-ranges.ts'
 import { subtractRanges } from './offset-ranges.ts'
 import { soundEntries } from './read-entry.ts'
 import type { NodeState, StreamState } from './registry.ts'
-import type { NodeShare, SegmentRow, ShareRow } from './segment.ts'
+import type { NodeShare, Segment, SegmentRow, ShareRow } from './segment.ts'
 import { shareFromRow } from './segment.ts'
 
 /** What a segment ought to hold: entries `first` up to, not including, `end`. */
 export interface SegmentView { readonly first: number, readonly end: number, readonly nodeIds: readonly number[] }
+
+/** Entries `first` up to, not including, `end`. */
+export interface EntryRun { readonly first: number, readonly end: number }
+
+/** Entries of others between two of the wanted node that are read along rather than sought past. */
+const runGapMax = 8
 
 /** A batch as the log holds it. */
 interface HeldBatch extends OffsetRange { readonly crc: number, readonly ofCloud: boolean }
@@ -44,33 +50,28 @@ export class SegmentIndex {
   }
 
   /**
-   * Sequence numbers of a node's entries from `from` on, of one segment or of those in memory; `end`: where to go on.
-   * Only what is durable.
+   * The next run of entries, from `from` on, in which a node has some; durable ones only. Empty: none below its `end`.
+   * Where a row of the node is lost or damaged, the run is all of the log that it may have stood for.
    */
-  async nodeEntries(node: NodeState, from: number): Promise<{ readonly seqs: readonly number[], readonly end: number }> {
+  async nodeRun(node: NodeState, from: number): Promise<EntryRun> {
     const { durableSeq, segments } = this.#state
     const memoryFirst = segments[0]!.first
-    if (from >= memoryFirst) {
-      const seqs = segments.flatMap(segment => segment.nodes.get(node.id)?.seqs ?? [])
-      return { seqs: seqs.filter(seq => seq >= from && seq < durableSeq), end: durableSeq }
+    const inMemory = segments.flatMap(segment => segment.nodes.get(node.id) ?? [])
+    if (from < memoryFirst) {
+      const within = runOf(await this.#shareBelow(node, from + 1), from)
+      if (within !== undefined) return within
+      for await (const share of this.#sharesBehind(node, from + 1)) {
+        const run = runOf(share, from)
+        if (run === undefined) continue
+        if (share.before >= from) return { first: from, end: run.first }
+        if (run.first < durableSeq) return { first: run.first, end: Math.min(run.end, durableSeq) }
+        break
+      }
+      if (inMemory.length === 0 && node.lastSeq >= from) return { first: from, end: memoryFirst }
+      return { first: durableSeq, end: durableSeq }
     }
-    const [below] = await this.#store.scan({ gte: indexKey(node.id, 0), lt: indexKey(node.id, from + 1), reverse: true, limit: 1 })
-    if (below !== undefined) {
-      const seqs = (await this.#seqsIn(below.key, below.value)).filter(seq => seq >= from)
-      if (seqs.length > 0) return { seqs, end: seqs.at(-1)! + 1 }
-    }
-    const [above] = await this.#store.scan({ gte: indexKey(node.id, from + 1), lt: indexKey(node.id + 1, 0), limit: 1 })
-    if (above === undefined) return { seqs: [], end: memoryFirst }
-    const seqs = await this.#seqsIn(above.key, above.value)
-    return { seqs, end: (seqs.at(-1) ?? indexFirst(above.key)) + 1 }
-  }
-
-  /** The sequence numbers in a node's row; all of the segment's where the row is damaged. */
-  async #seqsIn(key: Buffer, value: Buffer): Promise<readonly number[]> {
-    const share = shareOf(key, value)
-    if (share !== undefined) return share.seqs
-    const segment = await this.segmentAt(indexFirst(key))
-    return Array.from({ length: segment.end - segment.first }, (_, i) => segment.first + i)
+    const share = { before: -1, ranges: new Map(), seqs: inMemory.flatMap(({ seqs }) => seqs).filter(seq => seq < durableSeq) }
+    return runOf(share, from) ?? { first: durableSeq, end: durableSeq }
   }
 
   /** True where the batch is held with this content, or where a gap of the cloud's own settled its offsets. */
@@ -156,14 +157,14 @@ export class SegmentIndex {
     for (const [stream, { first, end }] of await this.impliedRanges(node, segment.first, segment.end)) {
       if (first !== undefined) ranges.set(stream.id, [{ first, end }])
     }
-    return { seqs: Array.from({ length: segment.end - segment.first }, (_, i) => segment.first + i), ranges }
+    return { before: -1, seqs: Array.from({ length: segment.end - segment.first }, (_, i) => segment.first + i), ranges }
   }
 
   /**
-   * Offsets that a node's streams have between two entries, by what the index says of the entries before and behind.
-   * `first` undefined: retention has removed what was before.
+   * Offsets that a node's streams have between two entries, by what the index, and segments whose rows are not written
+   * yet, say of the entries before and behind. `first` undefined: retention has removed what was before.
    */
-  async impliedRanges(node: NodeState, from: number, end: number):
+  async impliedRanges(node: NodeState, from: number, end: number, unwritten: readonly Segment[] = []):
   Promise<Map<StreamState, { readonly first: number | undefined, readonly end: number }>> {
     const streams = [...node.lanes.values()].flatMap(lane => lane.streams)
     const starts = new Map<StreamState, number>()
@@ -174,14 +175,26 @@ export class SegmentIndex {
       }
       if (starts.size === streams.length) break
     }
-    const ends = new Map<StreamState, number>()
-    for await (const share of this.#sharesBehind(node, end)) {
+    for (const segment of unwritten) {
+      if (segment.first >= from) continue
       for (const stream of streams) {
-        const start = starts.get(stream) ?? stream.start
-        const firsts = share.ranges.get(stream.id)?.map(range => range.first).filter(first => first >= start) ?? []
-        if (!ends.has(stream) && firsts.length > 0) ends.set(stream, Math.min(...firsts))
+        const ranges = segment.nodes.get(node.id)?.ranges.get(stream.id) ?? []
+        for (const range of ranges) starts.set(stream, Math.max(starts.get(stream) ?? 0, range.end))
       }
+    }
+    const ends = new Map<StreamState, number>()
+    const noteEnds = (share: NodeShare, stream: StreamState): void => {
+      const start = starts.get(stream) ?? stream.start
+      const firsts = share.ranges.get(stream.id)?.map(range => range.first).filter(first => first >= start) ?? []
+      if (firsts.length > 0) ends.set(stream, Math.min(ends.get(stream) ?? Infinity, ...firsts))
+    }
+    for await (const share of this.#sharesBehind(node, end)) {
+      for (const stream of streams) if (!ends.has(stream)) noteEnds(share, stream)
       if (ends.size === streams.length) break
+    }
+    for (const segment of unwritten) {
+      const share = segment.first >= end ? segment.nodes.get(node.id) : undefined
+      if (share !== undefined) for (const stream of streams) noteEnds(share, stream)
     }
     return new Map(streams.map(stream => [stream, {
       first: starts.get(stream) ?? (this.#state.floor === 0 ? stream.start : undefined),
@@ -210,7 +223,7 @@ export class SegmentIndex {
       const share = segment.first < before ? segment.nodes.get(node.id) : undefined
       if (share !== undefined) yield { segment: segment.first, share }
     }
-    let below = before
+    let below = Math.min(before, this.#state.segments[0]!.first)
     for (;;) {
       const page = await this.#store.scan({
         gte: indexKey(node.id, 0), lt: indexKey(node.id, below), reverse: true, limit: 64
@@ -226,9 +239,11 @@ export class SegmentIndex {
 
   /** Shares of a node in segments that begin at or above `from`, oldest first. */
   async* #sharesBehind(node: NodeState, from: number): AsyncGenerator<NodeShare> {
+    const inMemory = this.#state.segments.filter(segment => segment.first >= from)
+    const rowsEnd = this.#state.segments[0]!.first
     let next = from
-    for (;;) {
-      const page = await this.#store.scan({ gte: indexKey(node.id, next), lt: indexKey(node.id + 1, 0), limit: 64 })
+    while (next < rowsEnd) {
+      const page = await this.#store.scan({ gte: indexKey(node.id, next), lt: indexKey(node.id, rowsEnd), limit: 64 })
       if (page.length === 0) break
       for (const { key, value } of page) {
         next = indexFirst(key) + 1
@@ -236,10 +251,16 @@ export class SegmentIndex {
         if (share !== undefined) yield share
       }
     }
-    for (const segment of this.#state.segments) {
-      const share = segment.first >= next ? segment.nodes.get(node.id) : undefined
+    for (const segment of inMemory) {
+      const share = segment.nodes.get(node.id)
       if (share !== undefined) yield share
     }
+  }
+
+  /** The share of the newest segment that begins below `before`, in an index row. */
+  async #shareBelow(node: NodeState, before: number): Promise<NodeShare | undefined> {
+    const [row] = await this.#store.scan({ gte: indexKey(node.id, 0), lt: indexKey(node.id, before), reverse: true, limit: 1 })
+    return row === undefined ? undefined : shareOf(row.key, row.value)
   }
 
   async #shareIn(segmentFirst: number, nodeId: number): Promise<NodeShare | undefined> {
@@ -268,4 +289,14 @@ export function segmentView(key: Buffer, value: Buffer): SegmentView | undefined
 function shareOf(key: Buffer, value: Buffer): NodeShare | undefined {
   const row = decodeRow<ShareRow>(value)
   return row?.first === indexFirst(key) && row.node === key.readUInt32BE(1) ? shareFromRow(row) : undefined
+}
+
+/** The first run of a share at or above `from`. */
+function runOf(share: NodeShare | undefined, from: number): EntryRun | undefined {
+  const seqs = share?.seqs ?? []
+  const at = seqs.findIndex(seq => seq >= from)
+  if (at === -1) return undefined
+  let last = at
+  while (last + 1 < seqs.length && seqs[last + 1]! - seqs[last]! <= runGapMax) last++
+  return { first: seqs[at]!, end: seqs[last]! + 1 }
 }

@@ -1,10 +1,12 @@
 import type { BatchHeader } from '@holdfast/protos'
 import { batchHeaderBytes, batchNext } from '@holdfast/protos'
 import type { OffsetRange } from './offset-ranges.ts'
-import type { StreamState } from './registry.ts'
+import type { NodeState, StreamState } from './registry.ts'
 
 /** What a node has in one segment. */
 export interface NodeShare {
+  /** Sequence number of the node's newest entry in an older segment; -1: none. Tells a reader of a row that is lost. */
+  readonly before: number
   /** Sequence numbers of its entries, ascending. */
   readonly seqs: number[]
   /** Offsets of its entries by stream id. */
@@ -25,6 +27,7 @@ export interface SegmentRow {
 export interface ShareRow {
   readonly node: number
   readonly first: number
+  readonly before: number
   readonly seqs: readonly number[]
   readonly ranges: readonly (readonly number[])[]
 }
@@ -45,7 +48,7 @@ export class Segment {
   }
 
   add(seq: number, stream: StreamState, header: BatchHeader, receivedAtMs: number): void {
-    const share = this.share(stream.nodeState.id)
+    const share = this.share(stream.nodeState)
     share.seqs.push(seq)
     addRange(share, stream.id, { first: header.base, end: batchNext(header) })
     this.last = seq
@@ -56,11 +59,11 @@ export class Segment {
   }
 
   /** The share of a node, made where there is none. */
-  share(nodeId: number): NodeShare {
-    let share = this.nodes.get(nodeId)
+  share(node: NodeState): NodeShare {
+    let share = this.nodes.get(node.id)
     if (share === undefined) {
-      share = { seqs: [], ranges: new Map() }
-      this.nodes.set(nodeId, share)
+      share = { before: Math.min(node.lastSeq, this.first - 1), seqs: [], ranges: new Map() }
+      this.nodes.set(node.id, share)
     }
     return share
   }
@@ -86,6 +89,7 @@ export function shareRow(node: number, share: NodeShare, first: number): ShareRo
   return {
     node,
     first,
+    before: share.before,
     seqs: share.seqs.map(seq => {
       const step = seq - previous
       previous = seq
@@ -103,5 +107,5 @@ export function shareFromRow(row: ShareRow): NodeShare {
     for (let i = 0; i + 1 < numbers.length; i += 2) list.push({ first: numbers[i]!, end: numbers[i + 1]! })
     ranges.set(streamId!, list)
   }
-  return { seqs: row.seqs.map(step => seq += step), ranges }
+  return { before: row.before, seqs: row.seqs.map(step => seq += step), ranges }
 }
