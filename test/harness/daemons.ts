@@ -110,8 +110,9 @@ export class Fleet implements AsyncDisposable {
     this.cloud = cloud
   }
 
-  static async start(options: { readonly cloud?: DaemonOptions } = {}): Promise<Fleet> {
-    const folder = await mkdtemp(join(tmpdir(), 'holdfast-fleet-'))
+  /** In a new folder under `parent`; the default is the system's folder for temporary files. */
+  static async start(options: { readonly cloud?: DaemonOptions, readonly parent?: string } = {}): Promise<Fleet> {
+    const folder = await mkdtemp(join(options.parent ?? tmpdir(), 'holdfast-fleet-'))
     const fleet = new Fleet(folder, new Daemon('cloudcore', join(folder, 'cloud'), options.cloud))
     try {
       await fleet.cloud.start()
