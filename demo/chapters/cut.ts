@@ -1,0 +1,15 @@
+import { formatCount } from '../../packages/cli/src/render.ts'
+import type { Chapter } from '../chapter.ts'
+
+export const cut: Chapter = {
+  title: 'The link is cut, devices go on publishing',
+  proves: 'Offline is normal: acknowledgements come as before, and what they promise waits on the node.',
+  async run(stage) {
+    stage.phase('during')
+    stage.cutLink()
+    const before = stage.acknowledged
+    await stage.goOn('devices publish while the link is cut', 6000, 1000)
+    stage.findings.acknowledgedOffline = stage.acknowledged - before
+    stage.display.say(`${formatCount(await stage.waiting())} records wait on the node.`)
+  }
+}

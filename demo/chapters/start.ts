@@ -1,0 +1,18 @@
+import type { Chapter } from '../chapter.ts'
+import { publisherPlan } from '../stage.ts'
+
+export const start: Chapter = {
+  title: 'A cloud, a node, devices',
+  proves: 'Each is a process with real sockets: cloudcore, edgecore, publishers over MQTT, a reader over HTTP.',
+  async run(stage) {
+    stage.step('cloudcore starts')
+    await stage.startCloud()
+    stage.step('the node joins and starts')
+    await stage.startNode()
+    stage.startReader()
+    stage.step('publishers connect')
+    await stage.startPublishers()
+    const rates = publisherPlan.flatMap(plan => plan.name === 'machine' ? [] : [`${plan.ratePerSecond / 1000},000 records a second at QoS ${plan.qos}`])
+    stage.display.say(`this machine's CPU, memory, load, disk and network publish ten times a second; ${rates.join(', ')}.`)
+  }
+}

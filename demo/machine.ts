@@ -1,0 +1,182 @@
+// Publishes what this machine is doing, as five devices, with an ordinary MQTT client at QoS 1, a process of its own:
+// node demo/machine.ts --url mqtt://… --ack-file PATH. Speaks as the load generator does: "phase NAME" and "stop" on standard
+// input, lines of JSON on standard output; it ends when standard input does.
+import { readFileSync, statfsSync, writeFileSync } from 'node:fs'
+import { cpus, freemem, loadavg, networkInterfaces, tmpdir, totalmem } from 'node:os'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { connectAsync, type MqttClient } from 'mqtt'
+import { LatencyHistogram } from '../test/harness/latency-histogram.ts'
+import type { AckFile, DeviceAcks } from '../test/harness/load-generator.ts'
+import { markerBytes, monotonicUs, writeMarker } from '../test/harness/marker.ts'
+
+/** The devices have these numbers in the markers of their records, from the first one on. */
+export const machineFirstDevice = 90_000
+
+const sampleMs = 100
+
+/** What a device last measured. */
+type Reading = Readonly<Record<string, number>>
+
+/** Text of a file that only Linux has; '' elsewhere. */
+const procText = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+const rounded = (value: number): number => Math.round(value * 1000) / 1000
+
+/** Each device by its name, and how it measures. */
+export function machineDevices(): Readonly<Record<string, () => Reading>> {
+  let before = cpuTimes()
+  return {
+    cpu: () => {
+      const now = cpuTimes()
+      const total = Math.max(1, now.total - before.total)
+      const reading = { cores: now.cores, user: rounded((now.user - before.user) / total), system: rounded((now.system - before.system) / total) }
+      before = now
+      return reading
+    },
+    memory: () => ({ totalBytes: totalmem(), freeBytes: freemem() }),
+    load: () => {
+      const [one = 0, five = 0, fifteen = 0] = loadavg()
+      return { one: rounded(one), five: rounded(five), fifteen: rounded(fifteen) }
+    },
+    disk: () => {
+      const { bsize, blocks, bavail } = statfsSync(tmpdir())
+      return { totalBytes: bsize * blocks, freeBytes: bsize * bavail }
+    },
+    network: () => {
+      const interfaces = Object.keys(networkInterfaces()).length
+      const lines = procText('/proc/net/dev').split('\n').slice(2).map(line => line.trim().split(/[:\s]+/)).filter(line => line.length > 9)
+      const sum = (column: number): number => lines.reduce((total, line) => total + Number(line[column]), 0)
+      return { interfaces, receivedBytes: sum(1), sentBytes: sum(9) }
+    }
+  }
+}
+
+function cpuTimes(): { cores: number, user: number, system: number, total: number } {
+  const times = { cores: 0, user: 0, system: 0, total: 0 }
+  for (const { times: { user, nice, sys, idle, irq } } of cpus()) {
+    times.cores++
+    times.user += user + nice
+    times.system += sys + irq
+    times.total += user + nice + sys + idle + irq
+  }
+  return times
+}
+
+interface Pending {
+  readonly sequence: number
+  /** It may have reached the broker. */
+  onWire: boolean
+}
+
+/** One device: numbers its readings and knows which of them were acknowledged. */
+class MachineDevice {
+  readonly topic: string
+  next = 0
+  readonly #number: number
+  readonly #pending = new Set<Pending>()
+  readonly #repeated: [number, number][] = []
+
+  constructor(name: string, number: number) {
+    this.topic = `devices/machine/${name}/telemetry`
+    this.#number = number
+  }
+
+  publish(client: MqttClient, reading: Reading, onAcknowledged: (us: number) => void): void {
+    const pending = { sequence: this.next++, onWire: client.connected }
+    this.#pending.add(pending)
+    const sentUs = monotonicUs()
+    const payload = Buffer.from(`{"m":"${' '.repeat(markerBytes)}",${JSON.stringify(reading).slice(1)}`)
+    writeMarker(payload, 6, this.#number, pending.sequence, sentUs)
+    client.publish(this.topic, payload, { qos: 1 }, error => {
+      if (error) return
+      this.#pending.delete(pending)
+      onAcknowledged(monotonicUs() - sentUs)
+    })
+  }
+
+  /** The client is connected again, and sends again what was not acknowledged. */
+  reconnected(): void {
+    for (const pending of this.#pending) {
+      if (pending.onWire) this.#repeated.push([pending.sequence, pending.sequence])
+      pending.onWire = true
+    }
+  }
+
+  get settled(): boolean { return this.#pending.size === 0 }
+
+  acks(): DeviceAcks {
+    const unacknowledged = [...this.#pending].map(({ sequence }): [number, number] => [sequence, sequence])
+    return { device: this.#number, first: 0, next: this.next, unacknowledged, repeated: this.#repeated }
+  }
+
+  get repeatedSends(): number { return this.#repeated.length }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { 'url': { type: 'string' }, 'ack-file': { type: 'string' }, 'progress-ms': { type: 'string', default: '250' } } })
+  const measures = machineDevices()
+  const devices = Object.keys(measures).map((name, i) => ({ device: new MachineDevice(name, machineFirstDevice + i), measure: measures[name]! }))
+  const whole = new LatencyHistogram()
+  const phases: Record<string, LatencyHistogram> = {}
+  let phase = new LatencyHistogram()
+  let recent = new LatencyHistogram()
+  let acknowledged = 0
+  let reported = { sent: 0, acknowledged: 0 }
+  const sent = (): number => devices.reduce((total, { device }) => total + device.next, 0)
+  const client = await connectAsync(values.url!, { clientId: 'machine', reconnectPeriod: 50, connectTimeout: 2000 })
+  client.on('error', () => undefined)
+  let reconnects = 0
+  client.on('connect', () => {
+    reconnects++
+    for (const { device } of devices) device.reconnected()
+  })
+  const print = (line: object): void => console.log(JSON.stringify(line))
+  print({ kind: 'connected' })
+  const sampling = setInterval(() => {
+    for (const { device, measure } of devices) {
+      device.publish(client, measure(), us => {
+        acknowledged++
+        whole.record(us)
+        phase.record(us)
+        recent.record(us)
+      })
+    }
+  }, sampleMs)
+  setInterval(() => {
+    const now = { sent: sent(), acknowledged }
+    print({
+      kind: 'progress', sent: now.sent - reported.sent, acknowledged: now.acknowledged - reported.acknowledged,
+      connected: client.connected ? 1 : 0, ack: recent.summary()
+    })
+    recent = new LatencyHistogram()
+    reported = now
+  }, Number(values['progress-ms']))
+  const end = (): void => {
+    writeFileSync(values['ack-file']!, JSON.stringify({ qos: 1, devices: devices.map(({ device }) => device.acks()) } satisfies AckFile))
+    const result = {
+      kind: 'final', sent: sent(), acknowledged, reconnects, repeatedSends: devices.reduce((total, { device }) => total + device.repeatedSends, 0),
+      ack: whole.summary(),
+      phases: Object.fromEntries(Object.entries(phases).map(([name, histogram]) => [name, { ack: histogram.summary() }]))
+    }
+    process.stdout.write(JSON.stringify(result) + '\n', () => process.exit(0))
+  }
+  createInterface({ input: process.stdin }).on('line', line => {
+    const [command, name] = line.split(' ')
+    if (command === 'phase' && name !== undefined) phases[name] = phase = new LatencyHistogram()
+    if (command !== 'stop') return
+    clearInterval(sampling)
+    const deadlineMs = performance.now() + 10_000
+    setInterval(() => {
+      if (devices.every(({ device }) => device.settled) || performance.now() > deadlineMs) end()
+    }, 10)
+  }).on('close', () => process.exit(3))
+}
+
+if (import.meta.main) await main()
