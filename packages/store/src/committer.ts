@@ -131,6 +131,9 @@ export class Committer {
     return commit
   }
 
+  /** A read has found the store unusable: as after a failed write, every commit fails until `resume`. */
+  fail(error: Error): void { this.#fail(error) }
+
   /** Goes on with a store that was opened anew after a failure. */
   resume(store: Store): void {
     this.#store = store
@@ -196,7 +199,10 @@ export class Committer {
       this.stats.bytes += bytes
       this.stats.lastMs = durationMs
       if (error === undefined) this.#components.onCommit?.(durationMs, bytes)
-      else this.#fail(error)
+      else {
+        this.stats.failures++
+        this.#fail(error)
+      }
       this.#failpoint('commit:after-write')
       this.#writing = false
       if (error === undefined) {
@@ -235,7 +241,6 @@ export class Committer {
   }
 
   #fail(error: Error): void {
-    this.stats.failures++
     if (this.#failure !== undefined) return
     this.#failure = error
     this.#components.onFailure(error)

@@ -167,10 +167,14 @@ async function openStore(components: DatabaseComponents, unreadable = false): Pr
   const { opener, log, clock, space } = components
   let failure: unknown = new HoldfastError('STORE_CORRUPT', 'a write met a damaged table')
   for (let attempt = 1; !unreadable; attempt++) {
+    let store: Store | undefined
     try {
       const suspect = await opener.suspect()
-      return { store: await opener.open(), suspect, quarantined: false }
+      store = await opener.open()
+      await walk(store)
+      return { store, suspect, quarantined: false }
     } catch (error) {
+      await store?.close()
       if (!hasCode(error, 'STORE_CORRUPT') && !hasCode(error, 'STORE_FAILED')) throw error
       failure = error
       if (isDiskFull(error)) await space.giveUpBallast()
@@ -185,4 +189,15 @@ async function openStore(components: DatabaseComponents, unreadable = false): Pr
   const store = await opener.open()
   log.warn('taken over from quarantine', await components.salvage(opener.salvage(place), store))
   return { store, suspect: true, quarantined: true }
+}
+
+/** Passes by every key, so that what LevelDB cannot read shows now, and not in the middle of somebody's work. */
+async function walk(store: Store): Promise<void> {
+  const lt = Buffer.from([0xff])
+  let gte: Buffer = Buffer.alloc(0)
+  for (;;) {
+    const page = await store.scan({ gte, lt, values: false, bytesMax: 256 * 1024 })
+    if (page.length === 0) return
+    gte = Buffer.concat([page.at(-1)!.key, Buffer.from([0])])
+  }
 }

@@ -146,8 +146,13 @@ function readLog(log: Buffer, versions: Version[], onDamage: OnDamage): void {
     for (let at = block; at + logHeaderBytes <= end;) {
       const length = log.readUInt16LE(at + 4)
       const kind = log[at + 6]!
-      // Zeros: space that was allocated and never written.
-      if (kind === 0 && length === 0) break
+      if (kind === 0 && length === 0) {
+        // Zeros: space that was allocated and never written. Behind them there can be nothing.
+        if (log.subarray(at).every(byte => byte === 0)) return
+        onDamage(`zeros at ${at}`)
+        record = undefined
+        break
+      }
       const next = at + logHeaderBytes + length
       if (next > end) {
         onDamage(end === log.length ? `${tornEnd} ${at} is cut short` : `fragment at ${at} is cut short`)

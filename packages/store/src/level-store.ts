@@ -4,6 +4,7 @@ import { HoldfastError, describeError } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
 import { Level } from 'level'
 import type { StoreErrorCode } from './error-codes.ts'
+import { brokenSeals, removeSeal, sealLogs } from './level-seal.ts'
 import { damagedLogRecords, salvageLevelFiles } from './level-salvage.ts'
 import { scanBytesMaxDefault } from './sorted-entries.ts'
 import type { ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from './store.ts'
@@ -82,6 +83,7 @@ export class LevelStore implements Store {
       cacheSize: options.cacheBytes ?? 1024 * 1024
     }) as Database
     try {
+      await removeSeal(options.path)
       await db.open()
       // LevelDB does not fsync the names of the folder and of the log that it has just made.
       await syncFolder(options.path)
@@ -118,6 +120,9 @@ export class LevelStore implements Store {
     await this.#draining
     await Promise.allSettled(this.#reads)
     await this.#db.close()
+    if (this.#failure !== undefined) return
+    // Best effort: without a seal the next start takes this for a crash.
+    await sealLogs(this.#path).catch(() => undefined)
   }
 
   async #drain(): Promise<void> {
@@ -205,7 +210,7 @@ export function levelStoreOpener(
   return {
     open: () => LevelStore.open(options),
     async suspect() {
-      const damage = await damagedLogRecords(path)
+      const damage = [...await damagedLogRecords(path), ...await brokenSeals(path)]
       if (damage.length > 0) log.error('records of the store are damaged and will be missing', { path, damage: damage.slice(0, damagesNamed) })
       return damage.length > 0
     },
@@ -296,8 +301,9 @@ function storeError(path: string, what: string, error: unknown): HoldfastError<S
 function codeOf(levelCode: unknown, message: string): StoreErrorCode {
   if (levelCode === 'LEVEL_LOCKED') return 'STORE_LOCKED'
   if (levelCode === 'LEVEL_CORRUPTION') return 'STORE_CORRUPT'
-  // CURRENT names a manifest that is not there. LevelDB calls it an I/O error, but no retry brings it back.
-  if (levelCode === 'LEVEL_IO_ERROR' && /MANIFEST-\d+: No such file/.test(message)) {
+  // A manifest or table that is not there, or a table shorter than a footer or than its index says. LevelDB calls it an
+  // I/O error, but no retry brings it back.
+  if (levelCode === 'LEVEL_IO_ERROR' && /(MANIFEST-\d+|\d+\.(ldb|sst)): (No such file|Invalid argument)/.test(message)) {
     return 'STORE_CORRUPT'
   }
   return 'STORE_FAILED'

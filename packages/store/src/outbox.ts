@@ -65,6 +65,8 @@ const dropStepBytes = 256 * 1024
 /** How far a `drop-oldest` lane may pass its bound while room is being made; then it refuses for a moment. */
 const dropSlackBytes = 4 * 1024 * 1024
 const ageCheckIntervalMs = 5000
+/** What could not be read is tried again after this. */
+const readRetryDelayMs = 1000
 /** Epochs that Hello names over all lanes, about, and how many acknowledged ones of a lane are among them. */
 const helloEpochsMax = 4096
 const helloEpochsBefore = 16
@@ -339,7 +341,11 @@ export class Outbox {
     try {
       result = await work()
     } catch (error) {
-      this.#components.log.error(`outbox: ${what} failed`, { lane: lane.name, error: describeError(error) })
+      const { committer, clock, log } = this.#components
+      log.error(`outbox: ${what} failed`, { lane: lane.name, error: describeError(error) })
+      if (error instanceof HoldfastError && error.code === 'STORE_CORRUPT') committer.fail(error)
+      // Nobody asks again by himself where nothing new arrives.
+      else clock.after(readRetryDelayMs, () => { if (store === this.#store && !this.#closed) this.#tellAvailable(lane) })
     }
     if (store !== this.#store) return undefined
     lane.busy = false
@@ -479,7 +485,8 @@ export class Outbox {
   /** Takes in what `compare` found: the cloud holds everything below `next`, and nothing from there on. */
   async moveTo(lane: OutboxLane, next: number): Promise<void> {
     if (next < lane.acked) {
-      while (lane.kept.length > 0 && lane.kept.at(-1)!.base >= next) {
+      // A gap that reaches beyond `next` waits again, whole; the cloud clips it.
+      while (lane.kept.length > 0 && lane.kept.at(-1)!.next > next) {
         const { bytes } = lane.kept.pop()!
         lane.keptBytes -= bytes
         lane.storedBytes += bytes
