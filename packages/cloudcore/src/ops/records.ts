@@ -21,7 +21,7 @@ export interface RecordsQuery {
 export const recordsLimitMax = 1_000_000_000
 const deviceLengthMax = 1024
 /** Text is handed to the socket in chunks of about so many characters. */
-const chunkLength = 512 * 1024
+const chunkLength = 64 * 1024
 /** A page of the batch stream: larger than of lines, since its batches are passed on as they are. */
 const batchPageBytes = 1024 * 1024
 
