@@ -30,6 +30,10 @@ export class Cloud {
   down = false
   starts = 0
   crashes = 0
+  /** True once the log was made anew from what could be salvaged. */
+  get salvaged(): boolean { return this.#salvaged ||= (this.running?.log.stats.salvages ?? 0) > 0 }
+
+  #salvaged = false
   /** What the log has said to be durable, per epoch: one past the last offset. */
   readonly durable = new Map<Epoch, number>()
   /** False from the first fault that takes stored records away. */
@@ -37,6 +41,8 @@ export class Cloud {
   readonly #world: World
   readonly #connections = new Set<SimulatedConnection>()
   #starting = 0
+  /** Processes that were let in by the hub that runs now, by node, the latest last. */
+  readonly #turns = new Map<NodeName, SimulatedProcess[]>()
 
   constructor(options: CloudOptions, world: World) {
     this.options = options
@@ -85,11 +91,13 @@ export class Cloud {
     this.#world.note(`cloud ${kind === 'kill' ? 'killed' : 'lost power'}: ${why}`)
     this.crashes++
     this.#starting++
+    void this.salvaged
     this.running = undefined
     if (kind === 'kill') this.machine.kill()
     else this.machine.cutPower()
     for (const connection of this.#connections) connection.orphaned()
     this.#connections.clear()
+    this.#turns.clear()
     this.#world.after(restartMs ?? 100 + this.#world.random.next() * 5000, () => { this.start() })
   }
 
@@ -106,6 +114,7 @@ export class Cloud {
 
   accept(name: NodeName, connection: SimulatedConnection): void {
     this.#connections.add(connection)
+    connection.onFromCloud = kind => { if (kind === 'welcome') this.#welcomed(name, connection.edge.process) }
     connection.cloud.events = this.running!.hub.accept(name, connection.side(connection.cloud))
   }
 
@@ -119,6 +128,15 @@ export class Cloud {
       this.#world.expect(durable >= end, () =>
         `${edge.name}/${lane.name}: acknowledged up to ${lane.acked}, the cloud has epoch ${epoch.epoch} up to ${durable}`)
     }
+  }
+
+  /** A process that another one of the same node has fenced is not let in again while that one lives (no taking turns). */
+  #welcomed(name: NodeName, process: SimulatedProcess): void {
+    const turns = this.#turns.get(name) ?? []
+    const at = turns.indexOf(process)
+    const later = at === -1 ? [] : turns.slice(at + 1)
+    this.#world.expect(!later.some(({ alive }) => alive), () => `${name}: a fenced process was let in beside the one that fenced it`)
+    this.#turns.set(name, [...turns.filter(other => other !== process), process])
   }
 
   /** What the log says of its appends, told apart from what the hub makes of it. */

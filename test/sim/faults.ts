@@ -106,6 +106,7 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
     const { cloud, random, world } = simulation
     if (cloud.down) return
     const backup = await cloud.machine.copy()
+    if (backup === undefined) return
     world.note('cloud: a backup is made')
     world.after(3000 + random.next() * 40_000, () => {
       if (cloud.down || simulation.healed) return
@@ -129,6 +130,7 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
     const { random, world } = simulation
     if (edge.running === undefined || edge.down) return
     const backup = await edge.machine.copy()
+    if (backup === undefined) return
     world.note(`${edge.name}: a backup is made`)
     world.after(3000 + random.next() * 40_000, () => {
       if (edge.down || simulation.healed) return
@@ -142,8 +144,9 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
   'edge-cloned': async (simulation, edge) => {
     const { random, world } = simulation
     if (edge.running === undefined || simulation.clones.length > 0) return
-    edge.honest = false
     const copy = await edge.machine.copy()
+    if (copy === undefined) return
+    edge.honest = false
     const clone = simulation.addClone(edge)
     await clone.machine.restore(copy)
     clone.bringUp()

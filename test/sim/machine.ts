@@ -1,4 +1,4 @@
-import { HoldfastError } from '@holdfast/runtime'
+import { hasCode } from '@holdfast/runtime'
 import type { Clock, Failpoint, FailpointName, Log, LogFields, Random } from '@holdfast/runtime'
 import { SimulatedDisk } from '@holdfast/store'
 import type { DiskSpace, ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from '@holdfast/store'
@@ -44,6 +44,12 @@ export class SimulatedProcess {
 
   dieAt: FailpointName | undefined
   passesLeft = 1
+
+  /** Takes back a death that was planned. */
+  spare(): void {
+    this.outputsLeft = Infinity
+    this.dieAt = undefined
+  }
 
   /** Something happens to the process: now, after its stall, or never. */
   input(task: () => void): void {
@@ -177,11 +183,15 @@ export class Machine {
     }
   }
 
-  /** A copy of everything on the disk, whether a process runs or not. */
-  async copy(): Promise<StoreEntry[]> {
-    if (this.#inner !== undefined) return await entriesOf(this.#inner)
+  /** A copy of everything on the disk, whether a process runs or not; undefined while the store is being opened again. */
+  async copy(): Promise<StoreEntry[] | undefined> {
     await this.#released
-    return await this.entries()
+    try {
+      return this.#inner === undefined ? await this.entries() : await entriesOf(this.#inner)
+    } catch (error) {
+      if (hasCode(error, 'STORE_CLOSED') || hasCode(error, 'STORE_LOCKED')) return undefined
+      throw error
+    }
   }
 
   /** Everything on the disk. Only while no process has it open. */
@@ -242,6 +252,3 @@ class GuardedStore implements Store {
 }
 
 const quiet: Log = { debug() {}, info() {}, warn() {}, error() {}, with: () => quiet }
-
-/** True for a failure that a supervisor answers by starting the process again. */
-export function isOperatingError(error: unknown): boolean { return error instanceof HoldfastError }

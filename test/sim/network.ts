@@ -1,4 +1,5 @@
 import { decodeFrame } from '@holdfast/protos'
+import type { Frame } from '@holdfast/protos'
 import type { Connection, ConnectionEvents } from '@holdfast/sync'
 import type { SimulatedProcess } from './machine.ts'
 import type { World } from './world.ts'
@@ -37,6 +38,8 @@ export class SimulatedConnection {
   readonly wire: Wire
   readonly edge: End
   readonly cloud: End
+  /** Told of every frame that the cloud hands over. */
+  onFromCloud: (kind: Frame['kind']) => void = () => {}
 
   constructor(name: string, world: World, wire: Wire, edge: SimulatedProcess, cloud: SimulatedProcess) {
     this.name = name
@@ -105,6 +108,7 @@ export class SimulatedConnection {
     const { startMs, atMs } = this.#arrival(other, message.length)
     // The receiver gets bytes of its own, as from a socket.
     const copy = Buffer.from(message)
+    if (own === this.cloud) this.onFromCloud(decodeFrame(copy).kind)
     if (this.#world.trace !== undefined) {
       const { kind } = decodeFrame(copy)
       this.#world.note(`${this.name} ${own === this.edge ? '→' : '←'} ${kind}, ${copy.length} bytes, there in ${(atMs - this.#world.nowMs).toFixed(1)} ms`)

@@ -139,9 +139,9 @@ export class Simulation {
   /** What is on the disk of `edge` before `work` and not afterwards may be missing in the end. */
   async destroying(edge: Edge, why: string, work: () => Promise<void>): Promise<void> {
     if (!edge.down) await edge.takeDown('power')
-    const before = attemptsOn(await edge.machine.copy(), this.ledger)
+    const before = attemptsOn(await edge.machine.entries(), this.ledger)
     await work()
-    const left = attemptsOn(await edge.machine.copy(), this.ledger)
+    const left = attemptsOn(await edge.machine.entries(), this.ledger)
     for (const id of before) if (!left.has(id)) this.ledger.attempts[id]!.excused = why
   }
 
@@ -163,7 +163,7 @@ export class Simulation {
     this.healed = true
     cloud.machine.full = false
     cloud.machine.disk.free()
-    if (cloud.machine.process !== undefined) cloud.machine.process.outputsLeft = Infinity
+    cloud.machine.process?.spare()
     for (const publisher of this.publishers) publisher.backlog = 0
     for (const edge of this.edges) {
       edge.machine.full = false
@@ -172,7 +172,7 @@ export class Simulation {
       edge.wire.lostUp = edge.wire.lostDown = false
       edge.wire.rate = Infinity
       edge.wire.latencyMs = 5
-      if (edge.machine.process !== undefined) edge.machine.process.outputsLeft = Infinity
+      edge.machine.process?.spare()
       if (edge.missingLanes.size > 0) {
         edge.missingLanes.clear()
         if (!edge.down) edge.crash('old configuration', 'kill', 500)

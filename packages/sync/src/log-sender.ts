@@ -212,7 +212,8 @@ export class LogSender {
     for (const lane of this.#lanes.values()) {
       if (lane.ready.length > 0) delayMs = Math.min(delayMs, lane.sentMs + companyMs - nowMs)
     }
-    return delayMs === Infinity ? undefined : { kind: 'wait', delayMs }
+    // A rest smaller than the clock can tell would go round at once, for ever.
+    return delayMs === Infinity ? undefined : { kind: 'wait', delayMs: Math.max(1, Math.ceil(delayMs)) }
   }
 
   /** True where one part already takes long. An unknown rate counts as fast: the bound on bytes in flight holds anyway. */
