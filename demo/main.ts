@@ -15,11 +15,17 @@ const chapters: readonly Chapter[] = [start, steady, cut, killEdge, catchUp, aft
 const withinMs = 120_000
 
 const display = new Display({
-  terminal: process.stdout.isTTY, columns: process.stdout.isTTY ? process.stdout.columns : 80, write: text => void process.stdout.write(text)
+  terminal: process.stdout.isTTY, columns: process.stdout.columns || 80, write: text => void process.stdout.write(text)
 })
 const stop = new AbortController()
 process.exitCode = 1
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)))
+let toldToStop = false
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    toldToStop = true
+    stop.abort(new Error(`stopped by ${signal}`))
+  })
+}
 process.on('uncaughtException', (error: unknown) => stop.abort(error))
 process.stdout.on('error', () => stop.abort(new Error('nobody reads the output any more')))
 const deadline = setTimeout(() => stop.abort(new Error(`not done within ${withinMs / 1000} s`)), withinMs)
@@ -44,7 +50,8 @@ try {
   } else display.print(`NOT as promised, after ${seconds} s:\n${problems.map(problem => `  ${problem}\n`).join('')}${stage.logs()}`)
 } catch (error) {
   const why = stop.signal.aborted ? stop.signal.reason as unknown : error
-  display.print(`\nThe demo failed in "${chapter.title}", while: ${stage.currentStep}.\n` +
+  if (toldToStop) display.print('\nstopped; nothing is proved\n')
+  else display.print(`\nThe demo failed in "${chapter.title}", while: ${stage.currentStep}.\n` +
     `  ${why instanceof Error ? why.message : String(why)}\n\nThe ends of the logs:\n${stage.logs()}`)
 } finally {
   clearTimeout(deadline)

@@ -1,0 +1,159 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { until } from '../harness/daemons.ts'
+
+const launcher = fileURLToPath(new URL('../../packages/cli/bin/holdfast.js', import.meta.url))
+
+/** A `holdfast` command as a process. Disposal kills it. */
+class Holdfast implements AsyncDisposable {
+  output = ''
+  errors = ''
+  readonly #child: ChildProcess
+  readonly #exit: Promise<unknown>
+
+  constructor(...args: string[]) {
+    this.#child = spawn(process.execPath, [launcher, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => { this.output += text })
+    this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => { this.errors += text })
+    this.#exit = once(this.#child, 'close')
+  }
+
+  get running(): boolean { return this.#child.exitCode === null && this.#child.signalCode === null }
+
+  async ended(signal?: NodeJS.Signals): Promise<number | null> {
+    if (signal !== undefined) this.#child.kill(signal)
+    await this.#exit
+    return this.#child.exitCode
+  }
+
+  /** Closes the reading end of its standard output. */
+  stopReading(): void { this.#child.stdout!.destroy() }
+
+  /** Waits for text on its standard output; what the pattern's group matched. */
+  async shows(pattern: RegExp): Promise<string> {
+    return await until(`${pattern} in what holdfast says`, () => {
+      const match = pattern.exec(this.output)
+      if (match === null && !this.running) throw new Error(`holdfast ended: ${this.output}${this.errors}`)
+      return match === null ? undefined : match[1] ?? match[0]
+    }, 60_000)
+  }
+
+  // SIGTERM, not SIGKILL: `up` ends what it started.
+  async [Symbol.asyncDispose](): Promise<void> { if (this.running) await this.ended('SIGTERM') }
+}
+
+async function temporaryFolder(): Promise<{ readonly path: string } & AsyncDisposable> {
+  const path = await mkdtemp(join(tmpdir(), 'holdfast-cli-'))
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
+}
+
+const alive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+const ctrlC = /Ctrl-C stops both/
+const processes = (up: Holdfast): number[] => [...up.output.matchAll(/log, process (\d+)/g)].map(match => Number(match[1]))
+
+describe('holdfast up', () => {
+  it('brings up a system that can be tried as it says, goes on with it after a stop, and leaves nothing running', async () => {
+    await using folder = await temporaryFolder()
+    const dataDir = join(folder.path, 'a data folder')
+    {
+      await using up = new Holdfast('up', '--free-ports', '--data-dir', dataDir)
+      await up.shows(ctrlC)
+      const cloud = await up.shows(/records --node edge-1 --cloud (\S+) --follow/)
+      const device = await up.shows(/curl -d '[^']+' (\S+)/)
+      await using follow = new Holdfast('records', '--node', 'edge-1', '--cloud', cloud, '--follow')
+      for (const celsius of [81, 82]) {
+        const answer = await fetch(device, { method: 'POST', body: `{"celsius":${celsius}}` })
+        expect(answer.status).toBe(200)
+      }
+      await follow.shows(/ home\/kettle +\{"celsius":81\}\n.* home\/kettle +\{"celsius":82\}\n/)
+      expect(await follow.ended('SIGINT')).toBe(0)
+
+      await using nodes = new Holdfast('get', 'nodes', '--cloud', cloud, '-o', 'json')
+      expect(await nodes.ended()).toBe(0)
+      expect(JSON.parse(nodes.output)).toMatchObject([{ name: 'edge-1', connected: true, lanes: [{ lane: 'telemetry', records: 2 }] }])
+
+      await using lines = new Holdfast('records', '--cloud', cloud, '-o', 'json', '--limit', '1')
+      expect(await lines.ended()).toBe(0)
+      expect(JSON.parse(lines.output)).toMatchObject({ offset: 0, payload: Buffer.from('{"celsius":81}').toString('base64') })
+
+      await using second = new Holdfast('up', '--free-ports', '--data-dir', dataDir)
+      expect(await second.ended()).toBe(1)
+      expect(second.errors).toMatch(/is running on .* already.*\[UP_ALREADY_RUNNING\]/)
+
+      const startedMs = performance.now()
+      expect(await up.ended('SIGINT')).toBe(0)
+      expect(performance.now() - startedMs).toBeLessThan(5000)
+      expect(processes(up)).toHaveLength(2)
+      expect(processes(up).filter(alive)).toEqual([])
+    }
+    await using again = new Holdfast('up', '--free-ports', '--data-dir', dataDir)
+    const cloud = await again.shows(/--cloud (\S+) --follow/)
+    expect(again.errors).not.toContain('has joined')
+    await using records = new Holdfast('records', '--cloud', cloud)
+    expect(await records.ended()).toBe(0)
+    expect(records.output.split('\n')).toHaveLength(4)
+  })
+
+  it('ends with the code of a daemon that ended, says which one, and stops the other', async () => {
+    await using folder = await temporaryFolder()
+    await using up = new Holdfast('up', '--free-ports', '--data-dir', folder.path, '--node', 'porch')
+    await up.shows(ctrlC)
+    const [cloudcore = 0, edgecore = 0] = processes(up)
+    process.kill(edgecore, 'SIGKILL')
+    expect(await up.ended()).toBe(137)
+    expect(up.errors).toMatch(/edgecore ended with code 137, so the rest is stopped; the end of .*edgecore\.log:\n.*edgecore is ready/)
+    expect(alive(cloudcore)).toBe(false)
+  })
+})
+
+describe('holdfast', () => {
+  it('says what is wrong with a command line, and ends with 2', async () => {
+    await using wrong = new Holdfast('recrods', '--node', 'edge-1')
+    expect(await wrong.ended()).toBe(2)
+    expect(wrong.errors).toBe('unknown command "recrods": did you mean "records"?\n')
+    expect(wrong.output).toBe('')
+  })
+
+  it('says what to start where nothing listens, and ends with 1', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as { port: number }
+    server.close()
+    await once(server, 'close')
+    await using nodes = new Holdfast('get', 'nodes', '--cloud', `http://127.0.0.1:${port}`)
+    expect(await nodes.ended()).toBe(1)
+    expect(nodes.errors).toMatch(/^holdfast: nothing listens at .*holdfast up.*\n$/)
+  })
+
+  it('ends quietly when nobody reads on', async () => {
+    await using folder = await temporaryFolder()
+    await using up = new Holdfast('up', '--free-ports', '--data-dir', folder.path)
+    await up.shows(ctrlC)
+    const cloud = await up.shows(/--cloud (\S+) --follow/)
+    const device = await up.shows(/curl -d '[^']+' (\S+)/)
+    const publish = async (): Promise<void> => { await fetch(device, { method: 'POST', body: 'x'.repeat(1000) }) }
+    await publish()
+    await using follow = new Holdfast('records', '--cloud', cloud, '--follow')
+    await follow.shows(/xxx\n/)
+    follow.stopReading()
+    await until('holdfast has noticed', async () => {
+      await publish()
+      return !follow.running
+    })
+    expect(await follow.ended()).toBe(0)
+    expect(follow.errors).toBe('')
+  })
+})
