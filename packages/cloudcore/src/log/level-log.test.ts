@@ -209,21 +209,23 @@ describe('a log with damaged entries', () => {
   })
 
   it('makes a lost checkpoint anew, with the offsets of streams that ended in it', async () => {
-    const opener = disk()
+    const opener = memoryOpener()
     const log = await openLog({ opener })
-    await fill(log, 'n1', 1, 8)
+    await fill(log, 'n1', 1, 4)
+    const older = (await opener.store.get(streamKey(1)))!
+    await fill(log, 'n1', 1, 4, 20)
     await fill(log, 'n2', 2, 20)
     await log.close()
-    await patch(opener, async store => {
-      const lost = [entryKey(7), indexKey(0, 4), indexKey(1, 4)]
-      for (const key of lost) await remove(store, key)
-    })
+    for (const key of [entryKey(5), indexKey(0, 4), indexKey(1, 4)]) await remove(opener.store, key)
+    await new Promise<void>(resolve =>
+      opener.store.write([{ type: 'put', key: streamKey(1), value: older }], { sync: true }, () => resolve()))
     for (let round = 0; round < 2; round++) {
       const again = await openLog({ opener })
       expect(describeEntries(await readAll(again, { node: 'n1' })))
-        .toEqual([...offsets('n1', 0, 35), 'n1/telemetry gap 35-39 cloud-corrupt'])
+        .toEqual([...offsets('n1', 0, 25), 'n1/telemetry gap 25-29 cloud-corrupt', ...offsets('n1', 30, 40)])
       expect(describeEntries(await readAll(again, { node: 'n2' }))).toEqual(offsets('n2', 0, 100))
-      expect(again.watermark(await openSample(again, 'n1', 1)).next).toBe(40)
+      const stream = await openSample(again, 'n1', 1)
+      expect(again.watermark(stream)).toEqual({ next: 40, crc: sampleBatch(epochOf(1), 35, 5).header.crc })
       await again.close()
     }
   })
@@ -375,15 +377,19 @@ describe('retention', () => {
     await again.close()
   })
 
-  it('a caught-up reader survives the removal of what it has read', async () => {
-    const log = await openLog({ opener: memoryOpener(), options })
-    await fill(log, 'n1', 1, 4)
-    const read = await readAll(log)
-    const last = read.at(-1)!
+  it('does not expire a reader that has read all of what was removed', async () => {
+    const clock = new SettableClock()
+    const log = await openLog({ opener: memoryOpener(), clock, options: { ...plenty, retentionAgeMaxMs: 80_000 } })
+    const stream = await openSample(log, 'n1', 1)
+    await append(log, stream, sampleBatch(epochOf(1), 0, 5), clock.nowMs)
+    const last = (await readAll(log)).at(-1)!
+    clock.nowMs += 200_000
     await log.retain()
-    const cursor = cursorAt(last.cursorPrefix, last.endIndex)
-    await fill(log, 'n1', 1, 4, 20)
-    expect(describeEntries(await readAll(log, { cursor }))).toEqual(offsets('n1', 20, 40))
+    expect(await readAll(log)).toEqual([])
+    await append(log, stream, sampleBatch(epochOf(1), 5, 5), clock.nowMs)
+    const resume = (index: number): ReturnType<typeof readAll> => readAll(log, { cursor: cursorAt(last.cursorPrefix, index) })
+    expect(describeEntries(await resume(last.endIndex))).toEqual(offsets('n1', 5, 10))
+    await expect(resume(4)).rejects.toMatchObject({ code: 'CURSOR_EXPIRED' })
     await log.close()
   })
 
