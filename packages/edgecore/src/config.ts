@@ -121,7 +121,7 @@ export const edgecoreSchema = section({
   disk: section({
     freeFloorBytes: bytes({ max: 2 ** 40 }).prefault('64MiB')
       .describe('Free space below which new records are refused while the backlog drains.'),
-    ballastBytes: bytes({ max: 2 ** 32 }).prefault('16MiB')
+    ballastBytes: bytes({ max: 2 ** 32 }).prefault('32MiB')
       .describe('A file given up at a full disk, so that the backlog can still be trimmed; restored later.')
   }),
   link: section({

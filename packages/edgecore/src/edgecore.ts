@@ -37,7 +37,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const identity = await loadIdentity(dataDir)
   const bootId = bootIdFromBytes(random.bytes(8))
   const database = await Database.open({ freeFloorBytes: config.disk.freeFloorBytes }, {
-    opener: levelStoreOpener({ path: join(dataDir, 'db'), quarantineDir: join(dataDir, 'quarantine') }, { log, clock }),
+    opener: levelStoreOpener({
+      path: join(dataDir, 'db'), quarantineDir: join(dataDir, 'quarantine'), writeBufferBytes: writeBufferBytes(config.disk)
+    }, { log, clock }),
     space: new FileDiskSpace(join(dataDir, 'ballast'), config.disk.ballastBytes),
     clock,
     log,
@@ -133,6 +135,15 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
   await runAll([storage, tunnel, ops, deviceApi, listener], shutdown)
+}
+
+/**
+ * LevelDB sorts up to eight write buffers and what they overlap at a time, and needs as much free space again while it
+ * does. It must find that above the floor, and after ENOSPC in what the ballast gives: a compaction that fails makes every
+ * later write fail.
+ */
+function writeBufferBytes(disk: EdgecoreConfig['disk']): number {
+  return Math.max(256 * 1024, Math.min(4 * 1024 * 1024, disk.freeFloorBytes / 16, disk.ballastBytes / 8))
 }
 
 function laneOptions(config: EdgecoreConfig): Record<string, LaneOptions> {

@@ -56,6 +56,9 @@ export class Database {
   #recovering: Promise<void> | undefined
   #reclaim: () => Promise<void> = async () => {}
   #reclaimedMs = -Infinity
+  /** Committed since free space was last looked at. */
+  #uncheckedBytes = 0
+  #checking = false
   #spaceTimer: { cancel(): void } | undefined
   #closed = false
 
@@ -69,7 +72,10 @@ export class Database {
     this.committer = new Committer({}, {
       store: opened.store,
       clock,
-      ...onCommit === undefined ? {} : { onCommit },
+      onCommit: (durationMs, bytes) => {
+        onCommit?.(durationMs, bytes)
+        this.#committed(bytes)
+      },
       ...failpoint === undefined ? {} : { failpoint },
       onFailure: error => { this.#recovering = this.#recover(error) }
     })
@@ -77,6 +83,13 @@ export class Database {
 
   /** Rejects only where the place itself cannot be used: `STORE_LOCKED`, or a folder that cannot be written. */
   static async open(options: DatabaseOptions, components: DatabaseComponents): Promise<Database> {
+    const { space, log } = components
+    try {
+      // A start writes, too, before anything can be trimmed.
+      if (await space.freeBytes() < space.ballastBytes) await space.giveUpBallast()
+    } catch (error) {
+      log.warn('looking after free space failed', { error: describeError(error) })
+    }
     const database = new Database(options, components, await openStore(components))
     await database.#checkSpace()
     return database
@@ -131,13 +144,22 @@ export class Database {
         return
       } catch (error) {
         log.error('the database does not open', { attempt, error: describeError(error) })
+        if (isDiskFull(error)) await space.giveUpBallast().catch(() => undefined)
         await wait(clock, Math.min(reopenDelayMaxMs, reopenDelayMs * 2 ** attempt))
       }
     }
   }
 
+  /** Fast writers reach the floor between two looks at the clock: the bytes are counted, too. */
+  #committed(bytes: number): void {
+    this.#uncheckedBytes += bytes
+    if (!this.low && !this.#checking && this.#uncheckedBytes > (this.freeBytes - this.#options.freeFloorBytes) / 4) void this.#checkSpace()
+  }
+
   async #checkSpace(): Promise<void> {
     const { space, clock, log } = this.#components
+    this.#checking = true
+    this.#uncheckedBytes = 0
     try {
       this.freeBytes = await space.freeBytes()
       const low = this.freeBytes < this.#options.freeFloorBytes
@@ -156,6 +178,7 @@ export class Database {
     } catch (error) {
       log.warn('looking after free space failed', { error: describeError(error) })
     }
+    this.#checking = false
     this.#spaceTimer?.cancel()
     if (!this.#closed) this.#spaceTimer = clock.after(spaceCheckIntervalMs, () => { void this.#checkSpace() })
   }

@@ -80,6 +80,8 @@ export class OutboxLane {
   oldestUptimeMs: number | undefined
   /** A scan is going on that reads and drops must not overtake. */
   busy = false
+  /** The space of everything below was given back. */
+  reclaimed = 0
   /** What `outboxAcked` would say differs from what it says. */
   dirty = false
 

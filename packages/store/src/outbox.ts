@@ -621,9 +621,14 @@ export class Outbox {
     commit.put(key, encodeAcked(key, { acked, first, dropped }))
   }
 
-  /** Gives the space of what was trimmed back to the file system. */
+  /**
+   * Gives the space of what was trimmed since the last call back to the file system. Where nothing was, nothing is done:
+   * to sort what has to stay takes free space, and gives none.
+   */
   async reclaim(): Promise<void> {
     for (const lane of this.#lanes.values()) {
+      if (lane.first === lane.reclaimed) continue
+      lane.reclaimed = lane.first
       await this.#store.compact(offsetKey(tables.outboxBatch, lane.id, 0), offsetKey(tables.outboxBatch, lane.id, lane.first))
     }
   }
