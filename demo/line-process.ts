@@ -41,7 +41,8 @@ export class LineProcess {
     await this.#exit
     clearTimeout(timer)
     if (this.#final !== undefined) return this.#final
-    throw new Error(`the ${this.name} ended without its result (code ${this.#child.exitCode}, signal ${this.#child.signalCode})`)
+    const { exitCode, signalCode } = this.#child
+    throw new Error(`the ${this.name} ended without its result (code ${exitCode}, signal ${signalCode})`)
   }
 
   async kill(): Promise<void> {

@@ -1,6 +1,6 @@
 // Publishes what this machine is doing, as five devices, with an ordinary MQTT client at QoS 1, a process of its own:
-// node demo/machine.ts --url mqtt://… --ack-file PATH. Speaks as the load generator does: "phase NAME" and "stop" on standard
-// input, lines of JSON on standard output; it ends when standard input does.
+// node demo/machine.ts --url mqtt://… --ack-file PATH. Speaks as the load generator does: "phase NAME" and "stop" on
+// standard input, lines of JSON on standard output; it ends when standard input does.
 import { readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { cpus, freemem, loadavg, networkInterfaces, tmpdir, totalmem } from 'node:os'
 import { createInterface } from 'node:readline'
@@ -35,8 +35,8 @@ export function machineDevices(): Readonly<Record<string, () => Reading>> {
   return {
     cpu: () => {
       const now = cpuTimes()
-      const total = Math.max(1, now.total - before.total)
-      const reading = { cores: now.cores, user: rounded((now.user - before.user) / total), system: rounded((now.system - before.system) / total) }
+      const share = (key: 'user' | 'system'): number => rounded((now[key] - before[key]) / Math.max(1, now.total - before.total))
+      const reading = { cores: now.cores, user: share('user'), system: share('system') }
       before = now
       return reading
     },
@@ -51,7 +51,8 @@ export function machineDevices(): Readonly<Record<string, () => Reading>> {
     },
     network: () => {
       const interfaces = Object.keys(networkInterfaces()).length
-      const lines = procText('/proc/net/dev').split('\n').slice(2).map(line => line.trim().split(/[:\s]+/)).filter(line => line.length > 9)
+      const lines = procText('/proc/net/dev').split('\n').slice(2)
+        .map(line => line.trim().split(/[:\s]+/)).filter(line => line.length > 9)
       const sum = (column: number): number => lines.reduce((total, line) => total + Number(line[column]), 0)
       return { interfaces, receivedBytes: sum(1), sentBytes: sum(9) }
     }
@@ -120,9 +121,14 @@ class MachineDevice {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { 'url': { type: 'string' }, 'ack-file': { type: 'string' }, 'progress-ms': { type: 'string', default: '250' } } })
+  const { values } = parseArgs({
+    options: {
+      'url': { type: 'string' }, 'ack-file': { type: 'string' }, 'progress-ms': { type: 'string', default: '250' }
+    }
+  })
   const measures = machineDevices()
-  const devices = Object.keys(measures).map((name, i) => ({ device: new MachineDevice(name, machineFirstDevice + i), measure: measures[name]! }))
+  const devices = Object.entries(measures).map(([name, measure], i) =>
+    ({ device: new MachineDevice(name, machineFirstDevice + i), measure }))
   const whole = new LatencyHistogram()
   const phases: Record<string, LatencyHistogram> = {}
   let phase = new LatencyHistogram()
@@ -159,9 +165,11 @@ async function main(): Promise<void> {
     reported = now
   }, Number(values['progress-ms']))
   const end = (): void => {
-    writeFileSync(values['ack-file']!, JSON.stringify({ qos: 1, devices: devices.map(({ device }) => device.acks()) } satisfies AckFile))
+    const acks: AckFile = { qos: 1, devices: devices.map(({ device }) => device.acks()) }
+    writeFileSync(values['ack-file']!, JSON.stringify(acks))
     const result = {
-      kind: 'final', sent: sent(), acknowledged, reconnects, repeatedSends: devices.reduce((total, { device }) => total + device.repeatedSends, 0),
+      kind: 'final', sent: sent(), acknowledged, reconnects,
+      repeatedSends: devices.reduce((total, { device }) => total + device.repeatedSends, 0),
       ack: whole.summary(),
       phases: Object.fromEntries(Object.entries(phases).map(([name, histogram]) => [name, { ack: histogram.summary() }]))
     }

@@ -40,14 +40,18 @@ try {
     display.chapter(chapter.title, chapter.proves)
     await chapter.run(stage)
   }
-  display.chapter('The accounts', 'The reader, a process of its own, has read every record from the cloud; publishers say what they were told.')
+  display.chapter('The accounts',
+    'The reader, a process of its own, has every record from the cloud; publishers say what they were told.')
   const { text, problems } = report(await stage.finish(), stage.findings)
   display.print(`\n${text}\n`)
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(0)
   if (problems.length === 0) {
     display.print(`0 lost, 0 twice, 0 out of order, after ${seconds} s.\n`)
     process.exitCode = 0
-  } else display.print(`NOT as promised, after ${seconds} s:\n${problems.map(problem => `  ${problem}\n`).join('')}${stage.logs()}`)
+  } else {
+    const list = problems.map(problem => `  ${problem}\n`).join('')
+    display.print(`NOT as promised, after ${seconds} s:\n${list}\nThe ends of the logs:\n${stage.logs()}`)
+  }
 } catch (error) {
   const why = stop.signal.aborted ? stop.signal.reason as unknown : error
   if (toldToStop) display.print('\nstopped; nothing is proved\n')

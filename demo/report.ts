@@ -1,4 +1,4 @@
-import { formatCount, renderTable } from '../packages/cli/src/render.ts'
+import { formatCount, renderTable, type Column } from '../packages/cli/src/render.ts'
 import { check, type Verdict } from '../test/harness/checker.ts'
 import type { LatencySummary } from '../test/harness/latency-histogram.ts'
 import { publisherPlan, type Accounts, type Findings, type PhaseName } from './stage.ts'
@@ -33,11 +33,11 @@ const phases: readonly PhaseName[] = ['before', 'during', 'after']
 export function report(accounts: Accounts, findings: Findings): Report {
   const { each, all } = verdicts(accounts)
   const counts = renderTable(
-    ['', ...publisherPlan.map(({ title }) => title), 'all'].map((title, i) => ({ title, align: i === 0 ? 'left' : 'right' })),
+    columns(['', ...publisherPlan.map(({ title }) => title), 'all']),
     rows.map(([title, of]) => [title, ...[...each, all].map(verdict => formatCount(of(verdict)))])
   )
   const latencies = renderTable(
-    ['', ...phases].map((title, i) => ({ title, align: i === 0 ? 'left' : 'right' })),
+    columns(['', ...phases]),
     latencyRows(accounts).flatMap(({ title, of }) => [
       [`${title}, p50`, ...phases.map(phase => formatLatency(of(phase)?.p50Ms))],
       [`${title}, p99`, ...phases.map(phase => formatLatency(of(phase)?.p99Ms))]
@@ -50,7 +50,12 @@ export function report(accounts: Accounts, findings: Findings): Report {
   }
 }
 
-function latencyRows({ publishers, reader }: Accounts): { title: string, of: (phase: PhaseName) => LatencySummary | undefined }[] {
+const columns = (titles: readonly string[]): Column[] =>
+  titles.map((title, i) => ({ title, align: i === 0 ? 'left' : 'right' }))
+
+interface LatencyRow { readonly title: string, readonly of: (phase: PhaseName) => LatencySummary | undefined }
+
+function latencyRows({ publishers, reader }: Accounts): LatencyRow[] {
   return [
     { title: 'PUBACK, QoS 1', of: phase => publishers.qos1.phases[phase]?.ack },
     { title: 'PUBREC, QoS 2', of: phase => publishers.qos2.phases[phase]?.ack },
@@ -61,7 +66,8 @@ function latencyRows({ publishers, reader }: Accounts): { title: string, of: (ph
 /** Why there may be more in the cloud than was acknowledged. */
 function surplus({ inCloud, acknowledged, lost }: Verdict): string {
   const more = inCloud + lost - acknowledged
-  return more <= 0 ? '' : `${formatCount(more)} more in the cloud than acknowledged: their publishers stopped before they heard of them\n`
+  return more <= 0 ? ''
+    : `${formatCount(more)} more in the cloud than acknowledged: their publishers stopped before they heard of them\n`
 }
 
 /** `0.84 ms`, `12.3 ms`, `1.3 s`. */
@@ -80,15 +86,19 @@ function problemsOf(all: Verdict, accounts: Accounts, findings: Findings): strin
     ...must(all.unknown === 0, `${all.unknown} records that nobody sent`),
     ...must(all.inGaps === 0, `${all.inGaps} records are behind gap records`),
     ...must(accounts.reader.foreign === 0, `${accounts.reader.foreign} records of unknown content`),
-    ...publisherPlan.flatMap(({ name, title }) => must(publishers[name].acknowledged > 0, `nothing was acknowledged to: ${title}`)),
-    ...publisherPlan.flatMap(({ name, title }) => must(publishers[name].reconnects > 0, `did not feel that edgecore was killed: ${title}`)),
+    ...publisherPlan.flatMap(({ name, title }) => [
+      ...must(publishers[name].acknowledged > 0, `nothing was acknowledged to: ${title}`),
+      ...must(publishers[name].reconnects > 0, `did not feel that edgecore was killed: ${title}`)
+    ]),
     ...must(findings.linkCuts > 0, 'the link was not cut'),
     ...must(findings.acknowledgedOffline > 0, 'nothing was acknowledged while the link was cut'),
     ...must(findings.edgeKills > 0, 'edgecore was not killed'),
     ...must(findings.waitingAtEdgeKill > 0, 'nothing waited on the node when edgecore was killed'),
-    ...must(findings.waitingAfterEdgeKill >= findings.waitingAtEdgeKill, 'fewer records waited on the node after the kill than before'),
+    ...must(findings.waitingAfterEdgeKill >= findings.waitingAtEdgeKill,
+      'fewer records waited on the node after the kill than before'),
     ...must(findings.cloudKills > 0, 'cloudcore was not killed'),
-    ...must(findings.arrivedAtCloudKill > 0 && findings.waitingAtCloudKill > 0, 'cloudcore was not killed in the middle of the catch-up'),
+    ...must(findings.arrivedAtCloudKill > 0 && findings.waitingAtCloudKill > 0,
+      'cloudcore was not killed in the middle of the catch-up'),
     ...must(accounts.reader.connections > 1, 'the reader did not feel that cloudcore was killed'),
     ...all.examples
   ]

@@ -5,7 +5,8 @@ export const after: Chapter = {
   proves: 'Nothing is left of the outage: latencies are what they were.',
   async run(stage) {
     // On a busy machine that may never be quite so; the latencies then say it.
-    await stage.until('publishers and reader are where they would have been', () => stage.settled, 10_000).catch(() => undefined)
+    await stage.until('publishers and reader are where they would have been', () => stage.settled, 10_000)
+      .catch(() => undefined)
     stage.phase('after')
     await stage.goOn('records flow again', 6000, 1000)
   }

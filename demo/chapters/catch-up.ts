@@ -10,7 +10,7 @@ interface Sample { readonly ms: number, readonly records: number }
 
 export const catchUp: Chapter = {
   title: 'The link is restored, and cloudcore is killed with SIGKILL in the middle of the catch-up',
-  proves: 'The backlog moves at full speed beside live traffic; data and its watermark are one commit, so nothing is doubled.',
+  proves: 'The backlog moves at full speed beside live traffic; data and watermark are one commit, so nothing is doubled.',
   async run(stage) {
     const { findings, cloud, display } = stage
     findings.backlog = await stage.waiting()
@@ -21,15 +21,16 @@ export const catchUp: Chapter = {
     findings.cloudKills++
     findings.waitingAtCloudKill = await stage.waiting()
     findings.arrivedAtCloudKill = first.records
-    display.say(`killed with ${formatCount(first.records)} records in the cloud; the node holds ${formatCount(findings.waitingAtCloudKill)} that ` +
-      'it has no word of.')
+    display.say(`killed with ${formatCount(first.records)} records of it in the cloud; ` +
+      `the node has no word yet of ${formatCount(findings.waitingAtCloudKill)}.`)
     stage.step('cloudcore starts again')
     await cloud.start()
     // Live traffic is never quite drained: a fiftieth of a backlog is as good as none.
     const second = await growth(stage, async () => await stage.waiting() < findings.backlog / 50)
     const records = first.records + second.records
-    findings.catchUpPerSecond = records / (first.ms + second.ms) * 1000
-    display.say(`caught up: ${formatCount(records)} records in ${((first.ms + second.ms) / 1000).toFixed(1)} s of link.`)
+    const seconds = (first.ms + second.ms) / 1000
+    findings.catchUpPerSecond = records / seconds
+    display.say(`caught up: ${formatCount(records)} records in ${seconds.toFixed(1)} s of link.`)
   }
 }
 

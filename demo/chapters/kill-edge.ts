@@ -15,8 +15,8 @@ export const killEdge: Chapter = {
     await edge.start()
     const startMs = performance.now() - startedMs
     findings.waitingAfterEdgeKill = await stage.waiting()
-    display.say(`back after ${(startMs / 1000).toFixed(1)} s: ${formatCount(findings.waitingAtEdgeKill)} records waited before, ` +
-      `${formatCount(findings.waitingAfterEdgeKill)} after.`)
+    display.say(`back after ${(startMs / 1000).toFixed(1)} s: ` +
+      `${formatCount(findings.waitingAtEdgeKill)} records waited before, ${formatCount(findings.waitingAfterEdgeKill)} after.`)
     await stage.goOn('devices publish after the restart', 5000, 1000)
   }
 }

@@ -1,3 +1,4 @@
+import { formatCount } from '../../packages/cli/src/render.ts'
 import type { Chapter } from '../chapter.ts'
 import { publisherPlan } from '../stage.ts'
 
@@ -12,7 +13,9 @@ export const start: Chapter = {
     stage.startReader()
     stage.step('publishers connect')
     await stage.startPublishers()
-    const rates = publisherPlan.flatMap(plan => plan.name === 'machine' ? [] : [`${plan.ratePerSecond / 1000},000 records a second at QoS ${plan.qos}`])
-    stage.display.say(`this machine's CPU, memory, load, disk and network publish ten times a second; ${rates.join(', ')}.`)
+    stage.display.say('this machine\'s CPU, memory, load, disk and network publish ten times a second each,')
+    const bulk = publisherPlan.flatMap(plan => plan.name === 'machine' ? []
+      : [`${plan.connections} devices ${formatCount(plan.ratePerSecond)} records a second at QoS ${plan.qos}`])
+    stage.display.say(`${bulk.join(', and ')}.`)
   }
 }

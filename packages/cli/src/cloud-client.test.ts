@@ -49,7 +49,9 @@ describe('the cloud to ask', () => {
 
   it('is not taken for a cloudcore where it does not answer like one', async () => {
     await using missing = await serving((_request, response) => response.writeHead(404).end('<h1>nginx</h1>'))
-    await expect(ask(missing.url)).rejects.toMatchObject({ code: 'CLOUD_ANSWER_INVALID', message: expect.stringContaining('status 404') as string })
+    await expect(ask(missing.url)).rejects.toMatchObject({
+      code: 'CLOUD_ANSWER_INVALID', message: expect.stringContaining('status 404') as string
+    })
     await using page = await serving((_request, response) => response.end('<h1>hello</h1>'))
     await expect(ask(page.url)).rejects.toMatchObject({ code: 'CLOUD_ANSWER_INVALID' })
   })

@@ -41,18 +41,22 @@ const documentBytesMax = 64 * 1024 * 1024
  * Asks the operations port of cloudcore; resolves with the response once its status is good, its body not yet read. The
  * body may take for ever. Rejects with `CLOUD_UNREACHABLE`, `CLOUD_REFUSED` or `CLOUD_ANSWER_INVALID`.
  */
-export async function askCloud(cloud: string, { method = 'GET', path, body }: CloudRequest, signal: AbortSignal): Promise<IncomingMessage> {
+export async function askCloud(
+  cloud: string, { method = 'GET', path, body }: CloudRequest, signal: AbortSignal
+): Promise<IncomingMessage> {
   const url = new URL(cloud + path)
   const text = body === undefined ? undefined : JSON.stringify(body)
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const silent = (): void => { request.destroy(new Error(`no answer within ${silenceMaxMs / 1000} s`)) }
     const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, {
-      method, agent: false, signal, timeout: silenceMaxMs,
-      headers: text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }
+      method, agent: false, signal, timeout: silenceMaxMs, headers: text === undefined ? {} : {
+        'content-type': 'application/json', 'content-length': Buffer.byteLength(text)
+      }
     }, answer => {
-      answer.socket.setTimeout(0)
+      request.off('timeout', silent)
       resolve(answer)
     })
-    request.on('timeout', () => request.destroy(new Error(`no answer within ${silenceMaxMs / 1000} s`)))
+    request.on('timeout', silent)
     request.on('error', reject)
     request.end(text)
   }).catch((error: unknown) => { throw signal.aborted ? signal.reason : unreachable(cloud, error) })
@@ -95,8 +99,8 @@ export function connectionLost(cloud: string, remedy: string, cause?: unknown): 
 function unreachable(cloud: string, error: unknown): HoldfastError {
   const refusedText = describeError(error).includes('ECONNREFUSED')
   return failure('CLOUD_UNREACHABLE', refusedText
-    ? `nothing listens at ${cloud}: start cloudcore (\`holdfast up\` starts it with a node), or give the URL of its operations ` +
-      'port with --cloud or HOLDFAST_CLOUD'
+    ? `nothing listens at ${cloud}: start cloudcore (\`holdfast up\` starts it with a node), or give the URL of its ` +
+      'operations port with --cloud or HOLDFAST_CLOUD'
     : `${cloud} does not answer (${describeError(error)}): check the URL given with --cloud or HOLDFAST_CLOUD`, error)
 }
 
@@ -105,7 +109,8 @@ function refused(cloud: string, path: string, status: number, text: string): Hol
   if (problem === undefined) return notCloudcore(cloud, `it answered ${path} with status ${status}`)
   const { detail, title, firstCursor } = problem
   const reason = typeof detail === 'string' ? detail : typeof title === 'string' ? title : `status ${status}`
-  return failure('CLOUD_REFUSED', typeof firstCursor === 'string' ? `${reason}; go on with --cursor ${firstCursor}` : reason)
+  const remedy = typeof firstCursor === 'string' ? `; go on with --cursor ${firstCursor}` : ''
+  return failure('CLOUD_REFUSED', reason + remedy)
 }
 
 /** An RFC 9457 document. */
@@ -119,7 +124,7 @@ function problemOf(text: string): Readonly<Record<string, unknown>> | undefined 
 }
 
 const notCloudcore = (cloud: string, what: string, cause?: unknown): HoldfastError =>
-  failure('CLOUD_ANSWER_INVALID', `${cloud} is not the operations port of a cloudcore of a matching version: ${what}`, cause)
+  failure('CLOUD_ANSWER_INVALID', `${cloud} is not the operations port of a matching cloudcore: ${what}`, cause)
 
 const failure = (code: CloudErrorCode, message: string, cause?: unknown): HoldfastError<CloudErrorCode> =>
   new HoldfastError(code, message, cause === undefined ? undefined : { cause })

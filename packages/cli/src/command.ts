@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { HoldfastError, type Clock } from '@holdfast/runtime'
+import { HoldfastError, nodeNameRule, parseNodeName, type Clock } from '@holdfast/runtime'
 
 /** What a command may use of the process. */
 export interface CommandHost {
@@ -49,7 +49,7 @@ interface CommandText {
 export interface Command extends CommandText {
   readonly options: OptionTable
   /** Resolves with the exit code. Rejects with HoldfastError, `USAGE` for what the command line has wrong. */
-  run(values: Readonly<Record<string, string | boolean | undefined>>, host: CommandHost): Promise<number>
+  run(values: Values, host: CommandHost): Promise<number>
 }
 
 /** A command whose options have types. */
@@ -75,12 +75,20 @@ export function outputForm(text: string | undefined): OutputForm {
   return form
 }
 
+/** `--node` as it was given. Throws `USAGE` where it is no node's name. */
+export function nodeOption(text: string | undefined): string | undefined {
+  if (text !== undefined && parseNodeName(text) === undefined) throw usage(`--node "${text}": expected ${nodeNameRule}`)
+  return text
+}
+
 /** A command line that cannot be run; the message says why and what would be right. */
 export const usage = (message: string): HoldfastError => new HoldfastError('USAGE', message)
 
+type Values = Readonly<Record<string, string | boolean | undefined>>
+
 /** What the command line asks for. */
 export type Invocation =
-  | { readonly kind: 'run', readonly command: Command, readonly values: Readonly<Record<string, string | boolean | undefined>> }
+  | { readonly kind: 'run', readonly command: Command, readonly values: Values }
   | { readonly kind: 'help', readonly command?: Command }
   | { readonly kind: 'version' }
 
@@ -93,13 +101,16 @@ export function parseCommandLine(args: readonly string[], commands: readonly Com
   if (args.some(arg => arg === '--help' || arg === '-h') || args.length === 0) return { kind: 'help' }
   if (words.length === 0 && args[0] === '--version') return { kind: 'version' }
   const names = commands.map(({ name }) => name)
-  if (words.length === 0) throw usage(`expected a command before "${args[0]}": one of ${names.join(', ')}; see holdfast --help`)
+  const list = `one of ${names.join(', ')}; see holdfast --help`
+  if (words.length === 0) throw usage(`expected a command before "${args[0]}": ${list}`)
   const begun = names.filter(name => name.split(' ')[0] === words[0])
-  if (begun.length > 0 && words.length === 1) throw usage(`"${words[0]}" is half a command: did you mean "${begun[0]}"?`)
+  if (begun.length > 0 && words.length === 1) {
+    throw usage(`"${words[0]}" is half a command: did you mean "${begun[0]}"?`)
+  }
   const typed = words.slice(0, 2).join(' ')
   const near = nearest(typed, names) ?? nearest(words[0]!, names)
   throw usage(near === undefined
-    ? `unknown command "${typed}": expected one of ${names.join(', ')}; see holdfast --help`
+    ? `unknown command "${typed}": expected ${list}`
     : `unknown command "${typed}": did you mean "${near}"?`)
 }
 
@@ -112,12 +123,13 @@ function parseOptions(args: readonly string[], command: Command): Invocation {
     args: [...args], strict: false, tokens: true, allowPositionals: true,
     options: {
       help: { type: 'boolean', short: 'h' },
-      ...Object.fromEntries(Object.entries(options).map(([option, { value, short }]) =>
-        [option, { type: value === undefined ? 'boolean' as const : 'string' as const, ...short !== undefined && { short } }]))
+      ...mapEntries(options, ({ value, short }) => ({
+        type: value === undefined ? 'boolean' as const : 'string' as const, ...short !== undefined && { short }
+      }))
     }
   })
   const values: Record<string, string | boolean | undefined> =
-    Object.fromEntries(Object.entries(options).map(([option, { value }]) => [option, value === undefined ? false : undefined]))
+    mapEntries(options, ({ value }) => value === undefined ? false : undefined)
   for (const token of tokens) {
     if (token.kind === 'positional') {
       throw usage(`holdfast ${name} takes options only, got "${token.value}"; see holdfast ${name} --help`)
@@ -130,15 +142,20 @@ function parseOptions(args: readonly string[], command: Command): Invocation {
       throw usage(`holdfast ${name}: unknown option ${token.rawName}${suggestion(token.name, known, '--')}`)
     }
     if (spec.value === undefined) {
-      if (token.value !== undefined) throw usage(`holdfast ${name}: --${token.name} takes no value, got "${token.value}"`)
+      if (token.value !== undefined) {
+        throw usage(`holdfast ${name}: --${token.name} takes no value, got "${token.value}"`)
+      }
       values[token.name] = true
     } else {
-      const missing = token.value === undefined || token.value === '' || !token.inlineValue && token.value.startsWith('-')
-      if (missing) throw usage(`holdfast ${name}: --${token.name} needs a value: --${token.name} ${spec.value}`)
-      values[token.name] = token.value
+      const { value, inlineValue } = token
+      if (value === undefined || value === '' || (!inlineValue && value.startsWith('-'))) {
+        throw usage(`holdfast ${name}: --${token.name} needs a value: --${token.name} ${spec.value}`)
+      }
+      values[token.name] = value
     }
   }
-  const missing = Object.entries(options).filter(([option, { required }]) => required === true && values[option] === undefined)
+  const missing = Object.entries(options)
+    .filter(([option, { required }]) => required === true && values[option] === undefined)
   if (missing.length > 0) {
     const list = missing.map(([option, { value }]) => `--${option} ${value}`).join(', ')
     throw usage(`holdfast ${name} needs ${list}; see holdfast ${name} --help`)
@@ -146,9 +163,15 @@ function parseOptions(args: readonly string[], command: Command): Invocation {
   return { kind: 'run', command, values }
 }
 
+function mapEntries<T>(options: OptionTable, change: (spec: OptionSpec) => T): Record<string, T> {
+  return Object.fromEntries(Object.entries(options).map(([option, spec]) => [option, change(spec)]))
+}
+
 function suggestion(word: string, known: readonly string[], prefix = ''): string {
   const near = nearest(word, known)
-  return near === undefined ? `; there are ${known.map(name => prefix + name).join(', ')}` : `; did you mean ${prefix}${near}?`
+  return near === undefined
+    ? `; there are ${known.map(name => prefix + name).join(', ')}`
+    : `; did you mean ${prefix}${near}?`
 }
 
 /** The known word with the fewest edits from `word`, if they are at most half of its letters. */
@@ -184,17 +207,17 @@ ${commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}\n`).j
 
 /** What `holdfast COMMAND --help` prints. */
 export function helpCommand({ name, summary, details, options }: Command): string {
-  const shown = (option: string, { value }: OptionSpec): string => `--${option}${value === undefined ? '' : ` ${value}`}`
-  const entries = Object.entries(options)
-  const usageLine = entries.map(([option, spec]) => spec.required === true ? shown(option, spec) : `[${shown(option, spec)}]`)
-  const heads = entries.map(([option, spec]) => spec.short === undefined ? shown(option, spec) : `${shown(option, spec)}, -${spec.short}`)
+  const entries = Object.entries(options).map(([option, spec]) =>
+    ({ ...spec, shown: `--${option}${spec.value === undefined ? '' : ` ${spec.value}`}` }))
+  const usageLine = entries.map(({ shown, required }) => required === true ? shown : `[${shown}]`)
+  const heads = entries.map(({ shown, short }) => short === undefined ? shown : `${shown}, -${short}`)
   const width = Math.max(...heads.map(head => head.length), '--help, -h'.length)
   const line = (head: string, text: string): string => `  ${head.padEnd(width)}  ${text}\n`
   return `holdfast ${name}: ${summary}
 
 usage: ${wrapped(['holdfast', name, ...usageLine], 100)}
 
-${entries.map(([, spec], i) => line(heads[i]!, spec.summary)).join('')}${line('--help, -h', 'Print this.')}${
+${entries.map((entry, i) => line(heads[i]!, entry.summary)).join('')}${line('--help, -h', 'Print this.')}${
     details === undefined ? '' : `\n${details}\n`}`
 }
 

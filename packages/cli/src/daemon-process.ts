@@ -87,12 +87,14 @@ export class DaemonProcess {
     const deadlineMs = this.#clock.monotonicMs() + withinMs
     for (;;) {
       if (!this.running) {
-        throw new HoldfastError('UP_DAEMON_ENDED', `${this.name} ended with code ${this.#exitCode}${await this.lastLines()}`)
+        const end = `${this.name} ended with code ${this.#exitCode}`
+        throw new HoldfastError('UP_DAEMON_ENDED', end + await this.lastLines())
       }
       const answer = await ask()
       if (answer !== undefined) return answer
       if (this.#clock.monotonicMs() > deadlineMs) {
-        throw new HoldfastError('UP_NOT_READY', `${this.name} ${what} after ${withinMs / 1000} s${await this.lastLines()}`)
+        const state = `${this.name} ${what} after ${withinMs / 1000} s`
+        throw new HoldfastError('UP_NOT_READY', state + await this.lastLines())
       }
       await wait(this.#clock, pollMs, signal)
     }

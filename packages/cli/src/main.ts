@@ -27,7 +27,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 /** A reader that went away, as in `holdfast records | head`, is not a fault: what nobody reads need not be written. */
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? exitCodes.ok.code : exitCodes.fault.code))
+process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === 'EPIPE' ? exitCodes.ok.code : exitCodes.fault.code))
 
 const host: CommandHost = {
   environment: process.env,
@@ -58,7 +59,9 @@ async function run(args: readonly string[]): Promise<number> {
         return await invocation.command.run(invocation.values, host)
     }
   } catch (error) {
-    if (shutdown.signal.aborted && (error === shutdown.signal.reason || hasCode(error, 'CLOUD_CONNECTION_LOST'))) return exitCodes.ok.code
+    // What was asked to stop has stopped, also where it shows as a connection that broke off.
+    const stopped = error === shutdown.signal.reason || hasCode(error, 'CLOUD_CONNECTION_LOST')
+    if (shutdown.signal.aborted && stopped) return exitCodes.ok.code
     if (hasCode(error, 'USAGE')) {
       host.say((error as Error).message)
       return exitCodes.usage.code

@@ -14,23 +14,26 @@ describe('a table for people', () => {
     expect(renderTable([{ title: 'A' }, { title: 'B' }], [])).toBe('A  B\n')
   })
 
-  it.each([[0, '0'], [999, '999'], [1000, '1,000'], [1_234_567, '1,234,567'], [999.6, '1,000']])('writes the count %d as %s', (count, text) => {
-    expect(formatCount(count)).toBe(text)
-  })
+  it.each([[0, '0'], [999, '999'], [1000, '1,000'], [1_234_567, '1,234,567'], [999.6, '1,000']])(
+    'writes the count %d as %s', (count, text) => { expect(formatCount(count)).toBe(text) })
 
   it.each([
     [0, '0 B'], [1023, '1023 B'], [1024, '1.0 KiB'], [1536, '1.5 KiB'], [10 * 1024, '10 KiB'], [2 ** 20 - 1, '1.0 MiB'],
     [512 * 2 ** 20, '512 MiB'], [3 * 2 ** 40, '3.0 TiB'], [2 ** 63, '8192 PiB']
   ])('writes %d bytes as %s', (bytes, text) => { expect(formatSize(bytes)).toBe(text) })
 
-  it.each([[-5, 'now'], [999, 'now'], [1000, '1 s'], [59_999, '59 s'], [60_000, '1 min'], [7_200_000, '2 h'], [172_800_000, '2 d']])(
-    'writes the age %d ms as %s', (ms, text) => { expect(formatAge(ms)).toBe(text) })
+  it.each([
+    [-5, 'now'], [999, 'now'], [1000, '1 s'], [59_999, '59 s'], [60_000, '1 min'], [7_200_000, '2 h'], [172_800_000, '2 d']
+  ])('writes the age %d ms as %s', (ms, text) => { expect(formatAge(ms)).toBe(text) })
 })
 
 describe('holdfast get nodes', () => {
   const lane = { lane: 'telemetry', epoch: 'a', nextOffset: 5, records: 1500, bytes: 2048, gaps: 1 }
   const nodes: NodeStatus[] = [
-    { name: 'edge-1', connected: true, lastSeen: 'T0', lanes: [lane, { ...lane, epoch: 'b', records: 7 }, { ...lane, lane: 'alarms' }] },
+    {
+      name: 'edge-1', connected: true, lastSeen: 'T0',
+      lanes: [lane, { ...lane, epoch: 'b', records: 7 }, { ...lane, lane: 'alarms' }]
+    },
     { name: 'edge-2', connected: false, lastSeen: 'T1', lanes: [] },
     { name: 'edge-3', connected: false, lastSeen: null, lanes: [lane] }
   ]
@@ -49,8 +52,10 @@ describe('holdfast get nodes', () => {
 
 describe('holdfast records', () => {
   const head = { node: 'edge-1', epoch: 'e', lane: 'telemetry', cursor: 'c' }
-  const record = (offset: number, device: string, payload: string): RecordLine =>
-    ({ ...head, offset, timestamp: '2026-01-01T00:00:00.000Z', device, topic: 't', payload: Buffer.from(payload).toString('base64') })
+  const record = (offset: number, device: string, text: string): RecordLine => {
+    const payload = Buffer.from(text).toString('base64')
+    return { ...head, offset, timestamp: '2026-01-01T00:00:00.000Z', device, topic: 't', payload }
+  }
 
   it('has a heading once, and columns that grow with what they hold', () => {
     const table = new RecordTable({ node: false, lane: false })

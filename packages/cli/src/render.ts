@@ -65,7 +65,9 @@ export interface NodeStatus {
   readonly lanes: readonly NodeLane[]
 }
 
-/** A line for each lane of each node; the epochs of a lane are added up. `ageMs` is the age of an RFC 3339 timestamp. */
+/**
+ * A line for each lane of each node; the epochs of a lane are added up. `ageMs` gives the age of an RFC 3339 timestamp.
+ */
 export function renderNodes(nodes: readonly NodeStatus[], ageMs: (timestamp: string) => number): string {
   const rows = nodes.flatMap(node => {
     const head = [node.name, node.connected ? 'connected' : 'offline', lastSeen(node, ageMs)]
@@ -73,7 +75,9 @@ export function renderNodes(nodes: readonly NodeStatus[], ageMs: (timestamp: str
     return lanes.length === 0 ? [[...head, '-', '-', '-', '-', '-']] : lanes.map(name => {
       const epochs = node.lanes.filter(({ lane }) => lane === name)
       const sum = (key: 'records' | 'bytes' | 'gaps'): number => epochs.reduce((total, epoch) => total + epoch[key], 0)
-      return [...head, name, formatCount(sum('records')), formatSize(sum('bytes')), formatCount(sum('gaps')), String(epochs.length)]
+      return [
+        ...head, name, formatCount(sum('records')), formatSize(sum('bytes')), formatCount(sum('gaps')), String(epochs.length)
+      ]
     })
   })
   return renderTable([
@@ -89,18 +93,30 @@ function lastSeen(node: NodeStatus, ageMs: (timestamp: string) => number): strin
   return `${formatAge(ageMs(node.lastSeen))} ago`.replace('now ago', 'just now')
 }
 
-/** One line of `GET /v1/records`: a record, its payload in base64, or a gap. */
-export type RecordLine = { readonly node: string, readonly epoch: string, readonly lane: string, readonly cursor: string } & (
-  | { readonly offset: number, readonly timestamp: string, readonly device: string, readonly topic: string, readonly payload: string }
-  | { readonly gap: { readonly first: number, readonly last: number, readonly records: number, readonly reason: string } }
-)
+interface LineHead { readonly node: string, readonly epoch: string, readonly lane: string, readonly cursor: string }
+
+interface RecordFields extends LineHead {
+  readonly offset: number
+  readonly timestamp: string
+  readonly device: string
+  readonly topic: string
+  /** Base64. */
+  readonly payload: string
+}
+
+interface GapFields extends LineHead {
+  readonly gap: { readonly first: number, readonly last: number, readonly records: number, readonly reason: string }
+}
+
+/** One line of `GET /v1/records`: a record, or a gap. */
+export type RecordLine = RecordFields | GapFields
 
 /**
- * Lines for people of a stream whose end is not known: columns grow with what they have held. Shows the node and the lane
- * where the reader did not choose them.
+ * Lines for people of a stream whose end is not known: columns grow with what they have held. Shows the node and the
+ * lane where the reader did not choose them.
  */
 export class RecordTable {
-  readonly #columns: readonly (Column & { readonly of: (record: Extract<RecordLine, { offset: number }>) => string })[]
+  readonly #columns: readonly (Column & { readonly of: (record: RecordFields) => string })[]
   readonly #widths: number[]
   #headed = false
 

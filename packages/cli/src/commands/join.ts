@@ -6,7 +6,7 @@ import { join } from '../join.ts'
 export const joinCommand = defineCommand({
   name: 'join',
   summary: 'make this machine a node: a key that never leaves it, and a certificate from cloudcore',
-  details: 'Make a token with `holdfast token create` where cloudcore runs. Afterwards start `edgecore --set dataDir=DIR`.',
+  details: 'Make a token with `holdfast token create` where cloudcore runs. Afterwards: edgecore --set dataDir=DIR',
   options: {
     server: { value: 'URL', required: true, summary: 'HTTPS port of cloudcore, such as https://cloud.example:10002.' },
     token: { value: 'TOKEN', required: true, summary: 'What `holdfast token create` printed.' },
@@ -19,10 +19,11 @@ export const joinCommand = defineCommand({
     const form = outputForm(values.output)
     const { server, token, node, force } = values
     const dataDir = resolve(host.folder, values['data-dir'])
-    const joined = await join({ server, token, node, dataDir, force, signal: host.shutdown }).catch((error: unknown) => {
-      if (hasCode(error, 'JOIN_OPTION_INVALID')) throw usage((error as HoldfastError).message)
-      throw error
-    })
+    const joined = await join({ server, token, node, dataDir, force, signal: host.shutdown })
+      .catch((error: unknown) => {
+        if (hasCode(error, 'JOIN_OPTION_INVALID')) throw usage((error as HoldfastError).message)
+        throw error
+      })
     await host.write(form === 'json' ? JSON.stringify(joined, null, 2) + '\n'
       : `${joined.node} has joined; its identity is in ${joined.folder}, good until ${joined.notAfter}.\n` +
         `Start it with: edgecore --set dataDir=${dataDir}\n`)

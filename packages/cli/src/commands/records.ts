@@ -1,6 +1,5 @@
-import { nodeNameRule, parseNodeName } from '@holdfast/runtime'
 import { askCloud, cloudOption, cloudUrl, connectionLost } from '../cloud-client.ts'
-import { defineCommand, outputForm, outputOption, usage } from '../command.ts'
+import { defineCommand, nodeOption, outputForm, outputOption, usage } from '../command.ts'
 import { RecordTable, type RecordLine } from '../render.ts'
 
 const limitMax = 1_000_000_000
@@ -8,8 +7,8 @@ const limitMax = 1_000_000_000
 export const records = defineCommand({
   name: 'records',
   summary: 'read the records that the cloud log holds, in the order of their commit',
-  details: 'As JSON every line has a cursor, the place behind it: --cursor goes on there. A gap record stands for records that are\n' +
-    'no longer to be had, and says why.',
+  details: 'As JSON every line has a cursor, the place behind it: --cursor goes on there. A gap record stands for records\n' +
+    'that are no longer to be had, and says why.',
   options: {
     node: { value: 'NODE', summary: 'Of this node only.' },
     lane: { value: 'LANE', summary: 'Of this lane only, such as telemetry or alarms.' },
@@ -23,13 +22,15 @@ export const records = defineCommand({
   async run(values, host) {
     const form = outputForm(values.output)
     const cloud = cloudUrl(values.cloud, host.environment)
-    const { node, lane, device, cursor, limit, follow } = values
-    if (node !== undefined && parseNodeName(node) === undefined) throw usage(`--node "${node}": expected ${nodeNameRule}`)
+    const { lane, device, cursor, limit, follow } = values
+    const node = nodeOption(values.node)
     if (limit !== undefined && (!/^[1-9]\d{0,9}$/.test(limit) || Number(limit) > limitMax)) {
       throw usage(`--limit "${limit}": expected a whole number from 1 to ${limitMax}`)
     }
-    const query = new URLSearchParams(Object.entries({ node, lane, device, cursor, limit, ...follow && { follow: 'true' } })
-      .filter((entry): entry is [string, string] => entry[1] !== undefined))
+    const query = new URLSearchParams(follow ? { follow: 'true' } : {})
+    for (const [name, value] of Object.entries({ node, lane, device, cursor, limit })) {
+      if (value !== undefined) query.set(name, value)
+    }
     const response = await askCloud(cloud, { path: `/v1/records?${query}` }, host.shutdown)
     const table = new RecordTable({ node: node === undefined, lane: lane === undefined })
     let left = limit === undefined ? Infinity : Number(limit)
@@ -41,18 +42,20 @@ export const records = defineCommand({
         lines.pop()
         left -= lines.length
         last = lines.at(-1)!
-        await host.write(form === 'json' ? text : lines.map(line => table.lines(JSON.parse(line) as RecordLine)).join(''))
+        await host.write(form === 'json' ? text : lines.map(line => table.lines(recordLine(line))).join(''))
       }
       if (!follow || left <= 0) return 0
     } catch (error) {
       if (host.shutdown.aborted) return 0
       failure = error
     }
-    throw connectionLost(cloud, last === '' ? 'read again' : `go on with --cursor ${(JSON.parse(last) as RecordLine).cursor}`, failure)
+    throw connectionLost(cloud, last === '' ? 'read again' : `go on with --cursor ${recordLine(last).cursor}`, failure)
   }
 })
 
-/** Text of whole lines, as much as has come; a line that is cut off at the end is left out. Holds one chunk and one line. */
+const recordLine = (text: string): RecordLine => JSON.parse(text) as RecordLine
+
+/** Whole lines, as many as have come; one that is cut off at the end is left out. Holds one chunk and one line. */
 async function* wholeLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
   let rest: Buffer[] = []
   for await (const chunk of chunks) {

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { HoldfastError, nodeNameRule, parseNodeName, type Endpoints, type NodeName } from '@holdfast/runtime'
 import { askCloudJson, cloudDefault } from '../cloud-client.ts'
 import { defineCommand, usage, type CommandHost } from '../command.ts'
-import { DaemonProcess, portOrFree } from '../daemon-process.ts'
+import { DaemonProcess, portOrFree, type DaemonName } from '../daemon-process.ts'
 import { join as joinNode } from '../join.ts'
 import { renderTable, type NodeStatus } from '../render.ts'
 
@@ -22,11 +22,13 @@ const parts = [
 
 type Part = (typeof parts)[number]
 
+interface StartedDaemon { readonly daemon: DaemonProcess, readonly urls: Endpoints }
+
 export const up = defineCommand({
   name: 'up',
   summary: 'run cloudcore and one node on this machine until Ctrl-C',
-  details: 'The first start makes a token and joins the node; later ones go on with what is in the data directory. Default ports\n' +
-    'that are taken are replaced by free ones. When one of the two daemons ends, so does this, with its exit code.',
+  details: 'The first start makes a token and joins the node; later ones go on with what is in the data directory. Default\n' +
+    'ports that are taken are replaced by free ones. When one of the daemons ends, so does this, with its exit code.',
   options: {
     'data-dir': { value: 'DIR', summary: 'Where both keep their data and logs. Default: ./.holdfast' },
     node: { value: 'NODE', summary: 'The node\'s name. Default: the one that has joined, or edge-1.' },
@@ -40,11 +42,12 @@ export const up = defineCommand({
     await refuseSecond(Object.values(folders), host.shutdown)
     await Promise.all(Object.values(folders).map(folder => mkdir(folder, { recursive: true, mode: 0o750 })))
     const daemons: DaemonProcess[] = []
-    const start = async (name: 'cloudcore' | 'edgecore', more: readonly string[]): Promise<{ daemon: DaemonProcess, urls: Endpoints }> => {
+    const start = async (name: DaemonName, more: readonly string[]): Promise<StartedDaemon> => {
       const settings = await Promise.all(parts.filter(part => part.daemon === name).map(async ({ part, port }) =>
         [`${part}.host=127.0.0.1`, `${part}.port=${values['free-ports'] ? 0 : await portOrFree(port)}`]))
       const daemon = await DaemonProcess.start({
-        name, nodePath: host.nodePath, dataDir: folders[name], logPath: join(dataDir, `${name}.log`), settings: [...settings.flat(), ...more]
+        name, nodePath: host.nodePath, dataDir: folders[name], logPath: join(dataDir, `${name}.log`),
+        settings: [...settings.flat(), ...more]
       }, host.clock)
       daemons.push(daemon)
       return { daemon, urls: await daemon.ready(readyWithinMs, host.shutdown) }
@@ -76,8 +79,9 @@ async function ended(daemons: readonly DaemonProcess[], host: CommandHost): Prom
   })
   const first = await Promise.race([asked, ...daemons.map(daemon => daemon.ended.then(code => ({ daemon, code })))])
   if (first !== undefined) {
-    host.say(`${first.daemon.name} ended with code ${first.code}, so the rest is stopped${await first.daemon.lastLines()}`)
-    return first.code
+    const { daemon, code } = first
+    host.say(`${daemon.name} ended with code ${code}, so the rest is stopped${await daemon.lastLines()}`)
+    return code
   }
   host.say('stopping cloudcore and edgecore')
   const codes = await Promise.all(daemons.map(daemon => daemon.stop()))
@@ -96,7 +100,7 @@ function nameOf(option: string | undefined, joined: string | undefined, edgeDir:
   const name = parseNodeName(option ?? joined ?? 'edge-1')
   if (name === undefined) throw usage(`--node "${option ?? joined}": expected ${nodeNameRule}`)
   if (joined !== undefined && name !== joined) {
-    throw usage(`--node "${name}": ${edgeDir} holds the node "${joined}"; leave --node out, or choose another --data-dir`)
+    throw usage(`--node "${name}": ${edgeDir} is of the node "${joined}"; leave --node out, or choose another --data-dir`)
   }
   return name
 }
@@ -110,7 +114,7 @@ async function refuseSecond(folders: readonly string[], signal: AbortSignal): Pr
     const answers = await fetch(`${ops}/healthz`, { signal }).then(() => true, () => false)
     if (answers) {
       throw new HoldfastError('UP_ALREADY_RUNNING',
-        `a daemon is running on ${folder} already, with its operations port at ${ops}: stop it, or choose another --data-dir`)
+        `a daemon is running on ${folder} already, operations at ${ops}: stop it, or choose another --data-dir`)
     }
   }
 }
