@@ -9,8 +9,13 @@ export const cloudLogLimits = {
     atLimit: 'A further lane is refused with LOG_LANES_FULL.'
   },
   epochsPerLaneMax: {
-    value: 4096, unit: 'epochs', meaning: 'Epochs that the cloud log knows of one lane.',
+    value: 65_536, unit: 'epochs', meaning: 'Epochs that the cloud log knows of one lane.',
     atLimit: 'A further epoch is refused with LOG_EPOCHS_FULL until retention has dropped an older one.'
+  },
+  unusedEpochs: {
+    value: 8192, unit: 'epochs',
+    meaning: 'Epochs of a lane that a node has announced and never used, in memory only.',
+    atLimit: 'The oldest is forgotten.'
   },
   epochsKept: {
     value: 64, unit: 'epochs', meaning: 'Newest epochs of a lane that stay known although retention has dropped their records.',

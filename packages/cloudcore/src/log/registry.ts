@@ -146,7 +146,22 @@ export class Registry {
       throw cloudLogError('LOG_EPOCHS_FULL',
         `node ${name}: lane ${lane.name} has ${epochsPerLaneMax.value} epochs, its bound; retention drops old ones`)
     }
+    if (known !== undefined) this.#forgetUnused(known)
     return this.addStream(this.nextStreamId, node ?? this.addNode(this.nextNodeId, name), lane, epoch)
+  }
+
+  /**
+   * Every start of an edge opens streams, and most of a quiet lane never get a batch: the oldest of those are forgotten.
+   * One session names far fewer, so that what it opens stays.
+   */
+  #forgetUnused(lane: LaneState): void {
+    if (lane.streams.length < cloudLogLimits.unusedEpochs.value) return
+    const unused = lane.streams.filter(stream => !stream.stored)
+    if (unused.length < cloudLogLimits.unusedEpochs.value) return
+    const oldest = unused[0]!
+    lane.streams.splice(lane.streams.indexOf(oldest), 1)
+    this.streamsById.delete(oldest.id)
+    oldest.stale = true
   }
 
   addNode(id: number, name: NodeName): NodeState {
