@@ -15,7 +15,7 @@ export const cloudLogLimits = {
   unusedEpochs: {
     value: 8192, unit: 'epochs',
     meaning: 'Epochs of a lane that a node has announced and never used, in memory only.',
-    atLimit: 'The oldest is forgotten.'
+    atLimit: 'The older half of them is forgotten.'
   },
   epochsKept: {
     value: 64, unit: 'epochs', meaning: 'Newest epochs of a lane that stay known although retention has dropped their records.',

@@ -15,7 +15,7 @@ function epoch(n: number): { epoch: ReturnType<typeof epochFromBytes>, predecess
 
 it('a node that starts again and again without a record is never refused, and does not fill the memory', () => {
   const registry = new Registry()
-  const starts = cloudLogLimits.epochsPerLaneMax.value + 10
+  const starts = 2 * cloudLogLimits.unusedEpochs.value + 10
   const kept = registry.stream(node, lane, epoch(0))
   kept.stored = true
   for (let n = 1; n <= starts; n++) registry.stream(node, lane, epoch(n))

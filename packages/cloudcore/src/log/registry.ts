@@ -35,7 +35,7 @@ export interface LaneState {
   /** Totals of epochs that have been forgotten. */
   past: Totals
   /** In order of registration; the newest last. */
-  readonly streams: StreamState[]
+  streams: StreamState[]
 }
 
 export interface NodeState {
@@ -151,17 +151,19 @@ export class Registry {
   }
 
   /**
-   * Every start of an edge opens streams, and most of a quiet lane never get a batch: the oldest of those are forgotten.
+   * Every start of an edge opens streams, and most of a quiet lane never get a batch: the older half of those is forgotten.
    * One session names far fewer, so that what it opens stays.
    */
   #forgetUnused(lane: LaneState): void {
     if (lane.streams.length < cloudLogLimits.unusedEpochs.value) return
     const unused = lane.streams.filter(stream => !stream.stored)
     if (unused.length < cloudLogLimits.unusedEpochs.value) return
-    const oldest = unused[0]!
-    lane.streams.splice(lane.streams.indexOf(oldest), 1)
-    this.streamsById.delete(oldest.id)
-    oldest.stale = true
+    const forgotten = new Set(unused.slice(0, unused.length / 2))
+    lane.streams = lane.streams.filter(stream => !forgotten.has(stream))
+    for (const stream of forgotten) {
+      this.streamsById.delete(stream.id)
+      stream.stale = true
+    }
   }
 
   addNode(id: number, name: NodeName): NodeState {
