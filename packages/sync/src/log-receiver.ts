@@ -21,6 +21,9 @@ export interface ReceivedBatch {
 /** Decompresses to at most `bytesMax` bytes, or throws; the host passes zstd. */
 export type Decompress = (bytes: Buffer, bytesMax: number) => Buffer
 
+/** Bytes that may be received and not durable, decompressed, in windows; a frame may pass that. */
+const rawWindowsMax = 16
+
 interface EpochState { readonly lane: number, readonly order: number, received: number }
 interface Assembly { readonly bytes: Buffer, filled: number }
 
@@ -69,7 +72,7 @@ export class LogReceiver {
       throw error
     }
     for (const { batch } of received) this.#pendingBytes += batch.length
-    if (this.#pendingBytes > 16 * this.#windowBytes) {
+    if (this.#pendingBytes > rawWindowsMax * this.#windowBytes + frameBytesMax) {
       throw new ReceiveError('LOG_WINDOW_EXCEEDED', `${this.#pendingBytes} bytes unacknowledged, the window is ${this.#windowBytes} on the wire`)
     }
     return received

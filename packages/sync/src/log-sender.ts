@@ -54,6 +54,8 @@ const partMs = 50
  */
 const lonelyBytes = 800
 const companyMs = 2
+/** Batches in flight, before compression, in windows: what compresses well must not fill the cloud's memory (SES-32). */
+const rawWindowsMax = 8
 /** Read ahead of what is sent, per lane. */
 const readBytes = 512 * 1024
 
@@ -88,6 +90,8 @@ export class LogSender {
   readonly #windowBytes: number
   readonly #compress: Compress
   #inFlightBytes = 0
+  /** Of whole batches, before compression. */
+  #inFlightRawBytes = 0
   #limited = false
   /** Parts sent that did not complete their batch and are not known to have arrived, in the order they were sent. */
   readonly #parts: { readonly bytes: number, readonly mark: RateMark }[] = []
@@ -153,7 +157,7 @@ export class LogSender {
       this.#limited = false
       return this.#wait(nowMs)
     }
-    if (this.#inFlightBytes >= this.inFlightBytesMax) {
+    if (this.#inFlightBytes >= this.inFlightBytesMax || this.#inFlightRawBytes >= rawWindowsMax * this.#windowBytes) {
       this.#limited = true
       return undefined
     }
@@ -187,6 +191,7 @@ export class LogSender {
       let bytes = 0
       while (count < lane.inFlight.length && lane.inFlight[count]!.next <= watermark.next) {
         bytes += lane.inFlight[count]!.wireBytes
+        this.#inFlightRawBytes -= lane.inFlight[count]!.bytes
         count++
       }
       if (count === 0) continue
@@ -234,6 +239,7 @@ export class LogSender {
     if (lane.partPosition === batch.bytes.length) {
       lane.partPosition = 0
       this.#taken(lane, 1)
+      this.#inFlightRawBytes += batch.bytes.length
       lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes: data.length, mark })
     } else this.#parts.push({ bytes: data.length, mark })
     return { kind: 'send', lane: lane.id, frame, bytes: data.length }
@@ -260,6 +266,7 @@ export class LogSender {
       lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes, mark })
     }
     this.#inFlightBytes += body.length
+    this.#inFlightRawBytes += bytes
     const frame: LogBatches = { kind: 'log-batches', rawLength: body === whole ? 0 : bytes, batches: body }
     return { kind: 'send', lane: lane.id, frame, bytes: body.length }
   }
