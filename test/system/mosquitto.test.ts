@@ -98,6 +98,16 @@ describe('publish and subscribe', () => {
 })
 
 describe('refusals', () => {
+  it('MQTT 3.1 and 3.1.1 are spoken, and 5 is refused', async () => {
+    const edge = await startEdge()
+    for (const version of ['mqttv31', 'mqttv311']) {
+      expect((await publish(edge, telemetry, version, '-q', '1', '-i', 'dev', '-V', version)).code).toBe(0)
+    }
+    const refused = await publish(edge, telemetry, 'mqttv5', '-q', '1', '-i', 'dev', '-V', 'mqttv5')
+    expect([refused.code === 0, refused.stdout.includes('PUBLISH')]).toEqual([false, false])
+    expect((await cloudRecords(edge)).map(({ payload }) => payload)).toEqual(['mqttv31', 'mqttv311'])
+  })
+
   it('nobody publishes to $SYS, nor leaves a will there', async () => {
     const edge = await startEdge()
     const refused = await publish(edge, '$SYS/broker/version', 'mine', '-q', '1')

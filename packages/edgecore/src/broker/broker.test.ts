@@ -475,7 +475,15 @@ describe('wills', () => {
     expect(payloads(third)).toEqual([])
   })
 
-  it('to topics that are not for clients are refused with the connection', async () => {
+  it('to topics that are not for clients are refused with the connection (plain aedes publishes them)', async () => {
+    // An authorizePublish of one's own takes aedes' guard of $SYS/ away.
+    const plain = await plainAedes({ authorizePublish: (_client, _packet, done) => done(null) })
+    let published = 0
+    plain.aedes.subscribe('$SYS/x', (_packet, done) => { published++; done() }, () => {})
+    const theirs = await raw(plain, 'w', { will: { topic: '$SYS/x', payload: 'x' } })
+    theirs.end()
+    await until(() => published === 1, 'plain aedes publishes it')
+
     const broker = await start()
     for (const topic of ['$SYS/x', 'a/+/b', 'a\0']) {
       const client = await raw(broker)
