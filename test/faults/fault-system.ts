@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { expect } from 'vitest'
 import { SeededRandom } from '@holdfast/runtime'
 import { CutProxy } from '../harness/cut-proxy.ts'
@@ -29,6 +30,8 @@ export interface FaultSystemOptions {
   readonly publishers?: readonly PublisherOptions[]
   /** The tunnel goes through a CutProxy. */
   readonly proxy?: boolean
+  /** Makes a place ready before the node joins, such as a small disk under its data directory; gives how to undo it. */
+  readonly prepare?: (edgeDataDir: string) => Promise<() => Promise<void>>
 }
 
 /** One cloudcore, one edgecore, devices on it, and the ledger of what they were told. Started, not yet under load. */
@@ -38,8 +41,10 @@ export class FaultSystem implements AsyncDisposable {
   readonly proxy: CutProxy | undefined
   readonly publishers: readonly Publisher[]
   ledger: Ledger
+  readonly #undo: () => Promise<void>
 
-  private constructor(fleet: Fleet, edge: Daemon, proxy: CutProxy | undefined, publishers: readonly Publisher[]) {
+  private constructor(fleet: Fleet, edge: Daemon, proxy: CutProxy | undefined, publishers: readonly Publisher[], undo: () => Promise<void>) {
+    this.#undo = undo
     this.fleet = fleet
     this.edge = edge
     this.proxy = proxy
@@ -50,7 +55,9 @@ export class FaultSystem implements AsyncDisposable {
   static async start(options: FaultSystemOptions = {}): Promise<FaultSystem> {
     const fleet = await Fleet.start(options.cloud === undefined ? {} : { cloud: options.cloud })
     let proxy: CutProxy | undefined
+    let undo = async (): Promise<void> => {}
     try {
+      if (options.prepare !== undefined) undo = await options.prepare(join(fleet.folder, 'edge-1'))
       if (options.proxy === true) proxy = await CutProxy.open(() => Number(new URL(fleet.cloud.endpoints.tunnel!).port))
       const edge = await fleet.join('edge-1', {
         ...options.edge,
@@ -63,9 +70,11 @@ export class FaultSystem implements AsyncDisposable {
       })
       await edge.start()
       const publishers = (options.publishers ?? mixedPublishers).map(publisher => new Publisher(publisher, () => edge.endpoints.mqtt!))
-      return new FaultSystem(fleet, edge, proxy, publishers)
+      return new FaultSystem(fleet, edge, proxy, publishers, undo)
     } catch (error) {
       await proxy?.[Symbol.asyncDispose]()
+      await Promise.all(fleet.edges.map(edge => edge.kill()))
+      await undo()
       await fleet[Symbol.asyncDispose]()
       throw error
     }
@@ -106,6 +115,8 @@ export class FaultSystem implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const publisher of this.publishers) publisher.close()
     await this.proxy?.[Symbol.asyncDispose]()
+    await this.edge.kill()
+    await this.#undo()
     await this.fleet[Symbol.asyncDispose]()
   }
 }

@@ -38,7 +38,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const bootId = bootIdFromBytes(random.bytes(8))
   const database = await Database.open({ freeFloorBytes: config.disk.freeFloorBytes }, {
     opener: levelStoreOpener({
-      path: join(dataDir, 'db'), quarantineDir: join(dataDir, 'quarantine'), writeBufferBytes: writeBufferBytes(config.disk)
+      path: join(dataDir, 'db'), quarantineDir: join(dataDir, 'quarantine'), ...sortedAtATime(config.disk)
     }, { log, clock }),
     space: new FileDiskSpace(join(dataDir, 'ballast'), config.disk.ballastBytes),
     clock,
@@ -142,8 +142,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
  * does. It must find that above the floor, and after ENOSPC in what the ballast gives: a compaction that fails makes every
  * later write fail.
  */
-function writeBufferBytes(disk: EdgecoreConfig['disk']): number {
-  return Math.max(256 * 1024, Math.min(4 * 1024 * 1024, disk.freeFloorBytes / 16, disk.ballastBytes / 8))
+function sortedAtATime(disk: EdgecoreConfig['disk']): { writeBufferBytes: number, tableBytes: number } {
+  const writeBufferBytes = Math.max(256 * 1024, Math.min(4 * 1024 * 1024, disk.freeFloorBytes / 16, disk.ballastBytes / 8))
+  return { writeBufferBytes, tableBytes: Math.min(2 * 1024 * 1024, Math.max(1024 * 1024, writeBufferBytes)) }
 }
 
 function laneOptions(config: EdgecoreConfig): Record<string, LaneOptions> {

@@ -168,15 +168,18 @@ export class Committer {
     })
   }
 
-  #next(): void {
-    if (this.#writing) return
-    const commit = this.#takeDue()
+  /** Hands the next commit to the store. `earlier`, one that is durable, is settled while that is under way, and first. */
+  #next(earlier?: GatheringCommit): void {
+    const commit = this.#writing ? undefined : this.#takeDue()
     if (commit === undefined) {
+      if (earlier !== undefined) this.#settle(earlier)
+      if (this.#writing) return
       this.#armTimer()
       this.#wakeIdleWaiters()
       return
     }
     if (this.#failure !== undefined || this.#closed) {
+      if (earlier !== undefined) this.#settle(earlier)
       this.#settle(commit, this.#failure ?? new Error('the database is closed'))
       this.#next()
       return
@@ -184,6 +187,7 @@ export class Committer {
     const ops = commit.ops
     for (const part of commit.parts.values()) part.write(ops)
     if (ops.length === 0) {
+      if (earlier !== undefined) this.#settle(earlier)
       this.#settle(commit)
       this.#next()
       return
@@ -207,14 +211,14 @@ export class Committer {
       this.#writing = false
       if (error === undefined) {
         // The next batch is on its way to the disk while this one's callbacks run.
-        this.#next()
-        this.#settle(commit)
+        this.#next(commit)
       } else {
         this.#settle(commit, error)
         this.#next()
       }
       this.#wakeIdleWaiters()
     })
+    if (earlier !== undefined) this.#settle(earlier)
   }
 
   /** Urgent first; a normal one only if nothing urgent is due. Full commits, and all behind which others wait, are due. */

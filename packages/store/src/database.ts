@@ -85,8 +85,8 @@ export class Database {
   static async open(options: DatabaseOptions, components: DatabaseComponents): Promise<Database> {
     const { space, log } = components
     try {
-      // A start writes, too, before anything can be trimmed.
-      if (await space.freeBytes() < space.ballastBytes) await space.giveUpBallast()
+      // A start writes and sorts, too, before anything can be trimmed.
+      if (await space.freeBytes() < Math.max(options.freeFloorBytes, space.ballastBytes)) await space.giveUpBallast()
     } catch (error) {
       log.warn('looking after free space failed', { error: describeError(error) })
     }

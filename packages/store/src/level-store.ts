@@ -18,6 +18,8 @@ export interface LevelStoreOptions {
    * nothing here.
    */
   readonly writeBufferBytes?: number
+  /** Size of a table below the first level, which bounds what one compaction sorts to some 25 of them. Default 2 MiB. */
+  readonly tableBytes?: number
   /** Uncompressed size of a table block, about. Default 4 KiB. A larger value has a block of its own. */
   readonly blockBytes?: number
   /**
@@ -79,6 +81,7 @@ export class LevelStore implements Store {
       // Values are compressed by their owners; level-salvage.ts reads uncompressed blocks only.
       compression: false,
       writeBufferSize: options.writeBufferBytes ?? 4 * 1024 * 1024,
+      maxFileSize: options.tableBytes ?? 2 * 1024 * 1024,
       blockSize: options.blockBytes ?? 4 * 1024,
       cacheSize: options.cacheBytes ?? 1024 * 1024
     }) as Database
