@@ -1,0 +1,228 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { Committer } from './committer.ts'
+import type { CommitPart } from './committer.ts'
+import type { ScanOptions, Store, StoreEntry, WriteOp } from './store.ts'
+
+const runs = { numRuns: Number(process.env['RUNS'] ?? 200), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
+
+/** A store whose writes complete when the test says so. */
+class GatedStore implements Store {
+  readonly writes: { readonly ops: readonly WriteOp[], readonly sync: boolean, readonly done: (error?: Error) => void }[] = []
+  completed = 0
+
+  write(ops: readonly WriteOp[], options: { readonly sync: boolean }, onDone: (error?: Error) => void): void {
+    this.writes.push({ ops, sync: options.sync, done: onDone })
+  }
+
+  /** Completes the oldest write in flight. */
+  complete(error?: Error): void { this.writes[this.completed++]!.done(error) }
+  get inFlight(): number { return this.writes.length - this.completed }
+  async get(): Promise<undefined> { return undefined }
+  async scan(_options: ScanOptions): Promise<StoreEntry[]> { return [] }
+  async compact(): Promise<void> {}
+  async close(): Promise<void> {}
+}
+
+/** Time that the test moves. */
+class HandClock {
+  nowMs = 0
+  readonly #soon: (() => void)[] = []
+  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
+  monotonicMs(): number { return this.nowMs }
+  soon(task: () => void): void { this.#soon.push(task) }
+  after(delayMs: number, task: () => void): { cancel(): void } {
+    const timer = { atMs: this.nowMs + delayMs, task }
+    this.#timers.add(timer)
+    return { cancel: () => { this.#timers.delete(timer) } }
+  }
+
+  /** Ends this turn of the event loop. */
+  turn(): void { for (const task of this.#soon.splice(0)) task() }
+  pass(ms: number): void {
+    this.nowMs += ms
+    for (const timer of [...this.#timers].filter(({ atMs }) => atMs <= this.nowMs)) {
+      this.#timers.delete(timer)
+      timer.task()
+    }
+    this.turn()
+  }
+}
+
+function made(commitBytesMax?: number): { store: GatedStore, clock: HandClock, committer: Committer, failures: Error[], log: string[] } {
+  const store = new GatedStore()
+  const clock = new HandClock()
+  const failures: Error[] = []
+  const committer = new Committer(commitBytesMax === undefined ? {} : { commitBytesMax }, {
+    store, clock, onFailure: error => { failures.push(error) }
+  })
+  return { store, clock, committer, failures, log: [] }
+}
+
+const key = (text: string): Buffer => Buffer.from(text)
+const put = (committer: Committer, name: string, log: string[], options: { bytes?: number, urgent?: boolean, delayMs?: number } = {}): void => {
+  const commit = committer.gather({ bytes: options.bytes ?? 10, ...options })
+  commit.put(key(name), key(name))
+  commit.onDurable(error => { log.push(error === undefined ? name : `${name}!`) })
+}
+const keysOf = (store: GatedStore, i: number): string[] => store.writes[i]!.ops.map(op => Buffer.from(op.key).toString())
+
+describe('group commit', () => {
+  test('what comes in one turn shares a synced write; nobody is told before it returns', () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'a', log)
+    put(committer, 'b', log)
+    expect(store.writes).toHaveLength(0)
+    clock.turn()
+    expect([keysOf(store, 0), store.writes[0]!.sync]).toEqual([['a', 'b'], true])
+    expect(log).toEqual([])
+    store.complete()
+    expect(log).toEqual(['a', 'b'])
+  })
+
+  test('while a write is in flight work gathers, and goes out when it returns, before callbacks run', () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'a', log)
+    clock.turn()
+    put(committer, 'b', log)
+    put(committer, 'c', log)
+    clock.turn()
+    expect(store.inFlight).toBe(1)
+    committer.gather({ bytes: 0 }).onDurable(() => { log.push(`in flight ${store.inFlight}`) })
+    store.complete()
+    expect(keysOf(store, 1)).toEqual(['b', 'c'])
+    store.complete()
+    expect(log).toEqual(['a', 'b', 'c', 'in flight 0'])
+  })
+
+  test('a commit is cut at its bytes; a larger single one goes alone', () => {
+    const { store, clock, committer, log } = made(100)
+    put(committer, 'a', log, { bytes: 60 })
+    put(committer, 'b', log, { bytes: 60 })
+    put(committer, 'c', log, { bytes: 500 })
+    clock.turn()
+    for (let i = 0; i < 3; i++) store.complete()
+    expect([0, 1, 2].map(i => keysOf(store, i))).toEqual([['a'], ['b'], ['c']])
+  })
+
+  test('urgent goes first; completion is first in, first out within each urgency', () => {
+    fc.assert(fc.property(fc.array(fc.record({ urgent: fc.boolean(), turn: fc.boolean(), bytes: fc.integer({ min: 1, max: 80 }) }), { maxLength: 40 }),
+      steps => {
+        const { store, clock, committer, log } = made(100)
+        for (const [i, { urgent, turn, bytes }] of steps.entries()) {
+          put(committer, `${urgent ? 'u' : 'n'}${i}`, log, { urgent, bytes })
+          if (turn) clock.turn()
+        }
+        clock.turn()
+        while (store.inFlight > 0) store.complete()
+        const numbers = (kind: string): number[] => log.filter(name => name.startsWith(kind)).map(name => Number(name.slice(1)))
+        for (const kind of ['u', 'n']) expect(numbers(kind)).toEqual(numbers(kind).toSorted((a, b) => a - b))
+        expect(log).toHaveLength(steps.length)
+      }), runs)
+    const { store, clock, committer, log } = made()
+    put(committer, 'first', log)
+    clock.turn()
+    put(committer, 'bulk', log)
+    put(committer, 'alarm', log, { urgent: true })
+    store.complete()
+    expect(keysOf(store, 1)).toEqual(['alarm'])
+  })
+
+  test('a commit waits for company as long as the most patient allows and no longer than the least', () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'a', log, { delayMs: 100 })
+    clock.turn()
+    clock.pass(50)
+    expect(store.writes).toHaveLength(0)
+    put(committer, 'b', log, { delayMs: 100 })
+    clock.pass(50)
+    expect(keysOf(store, 0)).toEqual(['a', 'b'])
+    store.complete()
+    put(committer, 'c', log, { delayMs: 1000 })
+    put(committer, 'd', log)
+    clock.turn()
+    expect(keysOf(store, 1)).toEqual(['c', 'd'])
+  })
+
+  test('a part contributes once to its commit and hears of it before the callbacks', () => {
+    const { store, clock, committer, log } = made()
+    const owner = {}
+    let parts = 0
+    const part = (): CommitPart => {
+      parts++
+      return { write: ops => { ops.push({ type: 'put', key: key('part'), value: key('') }) }, settled: () => { log.push('settled') } }
+    }
+    committer.gather({ bytes: 1 }).part(owner, part)
+    put(committer, 'a', log)
+    committer.gather({ bytes: 1 }).part(owner, part)
+    clock.turn()
+    store.complete()
+    expect([parts, keysOf(store, 0), log]).toEqual([1, ['a', 'part'], ['settled', 'a']])
+  })
+
+  test('an empty commit is settled without a write, in its turn', () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'a', log)
+    clock.turn()
+    committer.gather({ bytes: 0 }).onDurable(() => { log.push('after a') })
+    expect(log).toEqual([])
+    store.complete()
+    expect([log, store.writes.length]).toEqual([['a', 'after a'], 1])
+  })
+})
+
+describe('failure', () => {
+  test('a failed write fails what was in it and all that follows, until resume; it is reported once', () => {
+    const { store, clock, committer, failures, log } = made()
+    put(committer, 'a', log)
+    clock.turn()
+    put(committer, 'b', log)
+    const error = new Error('EIO')
+    store.complete(error)
+    expect(log).toEqual(['a!', 'b!'])
+    put(committer, 'c', log)
+    clock.turn()
+    expect([log, failures, store.writes.length]).toEqual([['a!', 'b!', 'c!'], [error], 1])
+    expect(committer.failure).toBe(error)
+    const fresh = new GatedStore()
+    committer.resume(fresh)
+    put(committer, 'd', log)
+    clock.turn()
+    fresh.complete()
+    expect(log.at(-1)).toBe('d')
+    expect(committer.failure).toBeUndefined()
+  })
+
+  test('what waits for company fails at once when a write has failed', () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'a', log, { urgent: true })
+    clock.turn()
+    put(committer, 'patient', log, { delayMs: 60_000 })
+    store.complete(new Error('EIO'))
+    expect(log).toEqual(['a!', 'patient!'])
+  })
+})
+
+describe('flush and close', () => {
+  test('flush writes out what waits for company, and resolves when all is done', async () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'a', log, { delayMs: 60_000 })
+    const flushed = committer.flush()
+    clock.turn()
+    store.complete()
+    await flushed
+    expect(log).toEqual(['a'])
+  })
+
+  test('after close every commit fails', async () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'a', log)
+    const closed = committer.close()
+    clock.turn()
+    store.complete()
+    await closed
+    put(committer, 'b', log)
+    clock.turn()
+    expect(log).toEqual(['a', 'b!'])
+  })
+})
