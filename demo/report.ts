@@ -44,7 +44,7 @@ export function report(accounts: Accounts, findings: Findings): Report {
     ])
   )
   return {
-    text: `${counts}${surplus(all)}\n${latencies}during: from the cut to the end of the catch-up, with both kills\n\n` +
+    text: `${counts}${surplus(all)}\n${latencies}during: sent from the cut to the end of the catch-up, with both kills\n\n` +
       `catch-up: ${formatCount(findings.catchUpPerSecond)} records/s, from a backlog of ${formatCount(findings.backlog)}\n`,
     problems: problemsOf(all, accounts, findings)
   }

@@ -5,7 +5,9 @@ export const cut: Chapter = {
   title: 'The link is cut, devices go on publishing',
   proves: 'Offline is normal: acknowledgements come as before, and what they promise waits on the node.',
   async run(stage) {
+    // What is on its way at the cut waits as well, so the phase begins a moment earlier.
     stage.phase('during')
+    await stage.goOn('a last moment before the cut', 300, 1)
     stage.cutLink()
     const before = stage.acknowledged
     await stage.goOn('devices publish while the link is cut', 6000, 1000)
