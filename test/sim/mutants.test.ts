@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { simulate } from './simulation.ts'
 
 const run = promisify(execFile)
 const root = dirname(dirname(import.meta.dirname))
@@ -64,6 +65,8 @@ for (const [i, patch] of patches.entries()) {
       const failure = await firstFailure(source)
       const why = (await readFile(join(import.meta.dirname, 'mutants', patch), 'utf8')).split('\n')[0]
       expect(failure, `${seedsMax} seeds passed although: ${why}`).toMatch(/^seed \d+ \([a-z-]+\) failed/)
+      const seed = Number(/^seed (\d+)/.exec(failure!)![1])
+      expect((await simulate(seed)).failure, `seed ${seed} fails without the mutant too`).toBeUndefined()
       console.log(`${basename(patch, '.patch')}: ${failure!.slice(0, 160)}`)
     } finally {
       await rm(source, { recursive: true, force: true })
