@@ -119,7 +119,11 @@ export class ChaosProxy implements AsyncDisposable {
   readonly port: number
   /** Bytes relayed, by direction. */
   readonly bytes: Record<LinkDirection, number> = { up: 0, down: 0 }
+  /** Bytes that a black hole took. */
+  swallowed = 0
   connections = 0
+  /** When the newest connection came, by `performance.now()`. */
+  connectedMs = 0
   shape: LinkShape = {}
   paused = false
   readonly #server: Server
@@ -189,6 +193,7 @@ export class ChaosProxy implements AsyncDisposable {
     if (pair === undefined) return
     if (this.#dropping.has(direction)) {
       pair.poisoned = true
+      this.swallowed += chunk.length
       return
     }
     const at = this.#resetAt
@@ -220,6 +225,7 @@ export class ChaosProxy implements AsyncDisposable {
       return
     }
     this.connections++
+    this.connectedMs = performance.now()
     const far = connect(farPort, '127.0.0.1')
     near.setNoDelay(true)
     far.setNoDelay(true)

@@ -36,7 +36,7 @@ interface Sent { readonly ranges: Range[], readonly unacknowledged: Range[], rea
 
 const examplesMax = 10
 
-/** Compares what senders were told with what a reader got. A device may have had several senders, one after the other. */
+/** Compares what senders were told with what a reader got. A device may have had several senders in turn. */
 export function check(acks: readonly AckFile[], arrivals: ArrivalsFile): Verdict {
   const senders = new Map<number, Sent>()
   for (const { device, first, next, unacknowledged, repeated } of acks.flatMap(file => file.devices)) {

@@ -123,12 +123,12 @@ export class Fleet implements AsyncDisposable {
     }
   }
 
-  /** A node that has joined; not started. Its data directory is `<folder>/<node>`. */
-  async join(node: string, options: DaemonOptions = {}): Promise<Daemon> {
+  /** A node that has joined; not started. Its data directory is `<folder>/<node>` unless another is given. */
+  async join(node: string, options: DaemonOptions = {}, dataDir = join(this.folder, node)): Promise<Daemon> {
     const { ops, https } = this.cloud.endpoints
     const answer = await fetch(`${ops}/v1/tokens`, { method: 'POST' })
     const { token } = await answer.json() as { token: string }
-    const edge = new Daemon('edgecore', join(this.folder, node), options)
+    const edge = new Daemon('edgecore', dataDir, options)
     await joinNode({ server: https!, token, node, dataDir: edge.dataDir })
     this.edges.push(edge)
     return edge

@@ -44,7 +44,7 @@ const inbox = Buffer.allocUnsafeSlow(64 * 1024)
 
 /**
  * One device: a connection and a ring of `window` encoded PUBLISH packets, each with a packet id of its own, that are
- * patched in place and sent in runs. A packet is patched only after its acknowledgement, so the kernel has long read it.
+ * patched in place and sent in runs. A packet is patched only after its acknowledgement: the kernel has long read it.
  * With QoS 0 that is when the socket has nothing left to write.
  */
 export class DevicePublisher {

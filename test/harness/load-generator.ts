@@ -167,7 +167,7 @@ class Load {
     await this.#until(() => this.#publishers.every(publisher => publisher.settled) || monotonicUs() >= drainUs)
   }
 
-  /** Sleeps in the kernel between the slots of the schedule, because timers are too coarse; looks at sockets each time. */
+  /** Sleeps in the kernel between slots of the schedule, since timers are too coarse; looks at sockets each time. */
   async #runSchedule(endUs: number): Promise<void> {
     const cell = new Int32Array(new SharedArrayBuffer(4))
     await new Promise<void>(resolve => {

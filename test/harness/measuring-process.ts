@@ -34,6 +34,8 @@ class MeasuringProcess<Result extends Line, Progress extends Line> implements As
     this.result.catch(() => {})
   }
 
+  get pid(): number { return this.#child.pid! }
+
   /** Begins a phase; what is counted from now on is reported under its name. */
   phase(name: string): void { this.command(`phase ${name}`) }
 

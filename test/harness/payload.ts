@@ -59,8 +59,8 @@ export class PayloadSource {
     let bits = 0
     for (let i = 0; i < this.#fields.length; i++) {
       const field = this.#fields[i]!
-      bits = (i & 3) === 0 ? this.#random() : bits >>> 7
-      const value = this.#values[i]! + (bits & 7) + ((bits >>> 3) & 7) - 7
+      bits = (i & 1) === 0 ? this.#random() : bits >>> 10
+      const value = this.#values[i]! + (bits & 31) + ((bits >>> 5) & 31) - 31
       const kept = value < field.low ? field.low : value > field.high ? field.high : value
       this.#values[i] = kept
       const whole = field.decimals === 2 ? (kept / 100) | 0 : (kept / 10) | 0

@@ -30,7 +30,7 @@ export interface ReaderPhase {
   readonly records: number
   readonly seconds: number
   readonly ratePerSecond: number
-  /** From sending to the reader, by group of devices. */
+  /** From sending to the reader, of the records sent in this phase whenever they arrived, by group of devices. */
   readonly latency: Readonly<Record<string, LatencySummary>>
   readonly perSecond: readonly number[]
 }
@@ -99,13 +99,18 @@ class Phase {
   lastUs = -1
   records = 0
   readonly perSecond: number[] = []
+  readonly name: string
   readonly startUs = monotonicUs()
+  endUs = Infinity
   readonly latency: Histograms
 
-  constructor(latency: Histograms) { this.latency = latency }
+  constructor(name: string, latency: Histograms) {
+    this.name = name
+    this.latency = latency
+  }
 
   result(): ReaderPhase {
-    const seconds = (monotonicUs() - this.startUs) / 1e6
+    const seconds = (Math.min(this.endUs, monotonicUs()) - this.startUs) / 1e6
     return {
       startUs: this.startUs, firstUs: this.firstUs, lastUs: this.lastUs, records: this.records, seconds,
       ratePerSecond: Math.round(this.records / seconds), latency: summaries(this.latency),
@@ -121,9 +126,8 @@ class RecordReader {
   readonly #groups: readonly Group[]
   readonly #arrivals = new Arrivals()
   readonly #gaps: GapArrival[] = []
-  readonly #phases: Record<string, ReaderPhase> = {}
-  #phaseName = 'all'
-  #phase: Phase
+  /** Newest last. */
+  readonly #phases: Phase[]
   #recent: Histograms
   #recentUnique = 0
   #firstUs = -1
@@ -139,7 +143,7 @@ class RecordReader {
     this.#query = query
     this.#batches = batches
     this.#groups = groups
-    this.#phase = new Phase(this.#histograms())
+    this.#phases = [new Phase('all', this.#histograms())]
     this.#recent = this.#histograms()
   }
 
@@ -161,9 +165,9 @@ class RecordReader {
   }
 
   phase(name: string): void {
-    this.#phases[this.#phaseName] = this.#phase.result()
-    this.#phaseName = name
-    this.#phase = new Phase(this.#histograms())
+    const phase = new Phase(name, this.#histograms())
+    this.#phases.at(-1)!.endUs = phase.startUs
+    this.#phases.push(phase)
   }
 
   progress(): ReaderProgress {
@@ -194,7 +198,6 @@ class RecordReader {
   report(): ArrivalsFile { return { devices: this.#arrivals.devices(), gaps: this.#gaps } }
 
   result(): ReaderResult {
-    this.#phases[this.#phaseName] = this.#phase.result()
     const { unique, repeated, inversions, foreign } = this.#arrivals
     const { user, system } = process.cpuUsage()
     return {
@@ -208,7 +211,7 @@ class RecordReader {
       rewinds: this.#rewinds,
       connections: this.#connections,
       firstUs: this.#firstUs,
-      phases: this.#phases,
+      phases: Object.fromEntries(this.#phases.map(phase => [phase.name, phase.result()])),
       cpuSeconds: (user + system) / 1e6
     }
   }
@@ -262,16 +265,17 @@ class RecordReader {
     this.#lastUs = nowUs
     const arrivals = this.#arrivals
     if (arrivals.add(payload) !== 'first') return
-    const phase = this.#phase
+    const phase = this.#phases.at(-1)!
     if (phase.firstUs === -1) phase.firstUs = nowUs
     phase.lastUs = nowUs
     phase.records++
     const second = Math.floor((nowUs - phase.startUs) / 1e6)
     phase.perSecond[second] = (phase.perSecond[second] ?? 0) + 1
     const { device, sentUs } = arrivals.marker
+    const sentIn = phase.startUs <= sentUs ? phase : this.#phases.findLast(each => each.startUs <= sentUs)
     for (const group of this.#groups) {
       if (device < group.first || device > group.last) continue
-      phase.latency[group.name]!.record(nowUs - sentUs)
+      sentIn?.latency[group.name]!.record(nowUs - sentUs)
       this.#recent[group.name]!.record(nowUs - sentUs)
       return
     }

@@ -16,6 +16,8 @@ export interface SystemOptions {
   /** Folder that the system's own folder is made in; the default is the system's for temporary files. */
   readonly parent?: string
   readonly node?: string
+  /** Of the edge, such as one on a file system of its own; it stays after disposal. */
+  readonly edgeDataDir?: string
 }
 
 /** A cloudcore, an edgecore that has joined it, a proxy between them, and the processes that load and read them. */
@@ -45,7 +47,7 @@ export class MeasuredSystem implements AsyncDisposable {
       const edge = await fleet.join(options.node ?? 'edge-1', {
         ...options.edge,
         set: [...options.edge?.set ?? [], ...proxy === undefined ? [] : [`server=wss://127.0.0.1:${proxy.port}`]]
-      })
+      }, options.edgeDataDir)
       const system = new MeasuredSystem(fleet, edge, proxy)
       await edge.start()
       await system.linked()
