@@ -17,11 +17,14 @@ export interface PublisherOptions {
    * its packet id. True: what was not acknowledged is given up at a new connection, and its packet ids are used again.
    */
   readonly cleanSession?: boolean
+  /** Packet ids are used again after so many. Default: all that there are. */
+  readonly idsMax?: number
 }
 
 interface InFlight {
   readonly sequence: number
   readonly id: number
+  readonly sentMs: number
   /** QoS 2: PUBREC came, PUBCOMP did not. */
   released: boolean
 }
@@ -52,8 +55,8 @@ export class Publisher {
   readonly acknowledged: boolean[] = []
   acknowledgedCount = 0
   connections = 0
-  /** Since the last acknowledgement, by `performance.now()`. */
-  lastAckMs = 0
+  /** From publish to acknowledgement, milliseconds, of those sent since this was set to an empty array. */
+  latenciesMs: number[] | undefined
   readonly #url: () => string
   readonly #inFlight = new Map<number, InFlight>()
   #socket: Socket | undefined
@@ -168,7 +171,7 @@ export class Publisher {
   #acknowledge(entry: InFlight): void {
     this.acknowledged[entry.sequence] = true
     this.acknowledgedCount++
-    this.lastAckMs = performance.now()
+    this.latenciesMs?.push(performance.now() - entry.sentMs)
   }
 
   /** CONNACK: what is in flight goes out again. */
@@ -193,9 +196,9 @@ export class Publisher {
   #fill(): void {
     if (!this.#accepted) return
     while (this.#running && this.#left > 0 && this.#inFlight.size < this.options.window) {
-      do this.#nextId = this.#nextId % 65_535 + 1
+      do this.#nextId = this.#nextId % (this.options.idsMax ?? 65_535) + 1
       while (this.#inFlight.has(this.#nextId))
-      const entry: InFlight = { sequence: this.#nextSequence++, id: this.#nextId, released: false }
+      const entry: InFlight = { sequence: this.#nextSequence++, id: this.#nextId, sentMs: performance.now(), released: false }
       this.#left--
       this.attempts.push(1)
       this.acknowledged.push(false)
