@@ -9,13 +9,13 @@ export default defineConfig({
     // Real processes and a noisy machine: two files at a time is what two cores carry.
     maxWorkers: 2,
     passWithNoTests: true,
-    reporters: ['default', './test/summary-reporter.ts'],
+    reporters: ['default', './test/summary-reporter.ts', './test/faults/results-reporter.ts'],
     projects: [
       project('unit', ['protos/**/*.test.ts', 'packages/**/*.test.ts', 'test/*.test.ts', 'bench/**/*.test.ts'], 20_000),
       project('sim', ['test/sim/**/*.test.ts'], 300_000),
       project('e2e', ['test/e2e/**/*.test.ts'], 120_000),
       project('faults', ['test/faults/**/*.test.ts'], 600_000),
-      project('system', ['test/system/**/*.test.ts'], 300_000)
+      project('system', ['test/system/**/*.test.ts'], 600_000)
     ]
   }
 })

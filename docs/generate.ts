@@ -1,4 +1,4 @@
-// Writes docs/{errors,limits,metrics,configuration}.md from the tables in the code; `--check` only compares.
+// Writes docs/{errors,limits,metrics,configuration,reliability}.md from the tables in the code and the recorded faults; `--check` only compares.
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -7,6 +7,8 @@ import { edgecoreSchema } from '../packages/edgecore/src/config.ts'
 import {
   describeSettings, exitCodes, loadConfig, printConfig, type ConfigSchema, type ErrorTable, type MetricTable
 } from '../packages/runtime/src/index.ts'
+import { readFaultRecords } from '../test/faults/results-reporter.ts'
+import { trackRecord } from '../test/faults/track-record.ts'
 
 const root = dirname(import.meta.dirname)
 
@@ -106,11 +108,36 @@ async function configurationPage(): Promise<string> {
   ])
 }
 
+/** Faults by the row of the matrix that they belong to first. */
+function reliabilityPage(): string {
+  const records = readFaultRecords()
+  const passed = records.flatMap(record => record.state === 'passed' ? [record] : [])
+    .toSorted((a, b) => a.rows[0]! - b.rows[0]! || a.fault.localeCompare(b.fault))
+  const others = records.filter(record => record.state !== 'passed')
+  return page('Reliability', 'What was done to real processes, and what held. Publishers number their records, send again what was not '
+    + 'acknowledged as clients must, and keep what was; afterwards everything is read from the cloud log and compared: *lost* is '
+    + 'acknowledged, not there and not covered by a gap record; *twice* is there more often than it was sent; *out of order* is a first '
+    + 'copy behind a later record\'s; every byte is compared. The results are of the last recorded run, `npm run faults`; `npm test` runs a '
+    + 'few rounds of each, and `npm run test:system` all of them. The simulator (`npm run sim`) does the same with simulated clock, network and disk, '
+    + 'for many more schedules.', [
+    '## Faults\n\n' + grid(['row', 'fault', 'injected how', 'rounds', 'seen'], passed.map(record =>
+      [record.rows.join(', '), record.fault, record.injection, record.rounds, record.outcome])),
+    ...others.length === 0 ? [] : ['## Not passed\n\n' + grid(['test', 'state'], others.map(record =>
+      [record.test, record.state === 'not-run' ? `not run: ${record.reason}` : record.state]))],
+    '## What cannot be known\n\nA disk that takes back what it has confirmed, after a crash, leaves what a crash leaves anyway: an end '
+    + 'that nobody was told about. What the cloud already had of it is found when the two sides compare; the rest is gone '
+    + 'without a trace. After an orderly stop it is seen.\n',
+    '## Track record\n\nBugs that these tests have found.\n\n' + grid(['bug', 'found by', 'reproduced by'],
+      trackRecord.map(({ what, foundBy, reproducedBy }) => [what, foundBy, reproducedBy]))
+  ])
+}
+
 const pages: Readonly<Record<string, string>> = {
   'errors.md': await errorsPage(),
   'limits.md': await limitsPage(),
   'metrics.md': await metricsPage(),
-  'configuration.md': await configurationPage()
+  'configuration.md': await configurationPage(),
+  'reliability.md': reliabilityPage()
 }
 
 const stale = Object.entries(pages).filter(([name, text]) => readOrEmpty(join(root, 'docs', name)) !== text)

@@ -12,7 +12,7 @@ const quarantined = async (dataDir: string): Promise<number> => (await readdir(j
 describe('a damaged database', () => {
   it('of the node: it starts, salvages, drains, and shows what is gone as gap records', async context => {
     const random = randomOf(300)
-    const count = rounds(3)
+    const count = rounds(2)
     const first = Math.floor(random.next() * damageKinds.length)
     let covered = 0
     let unseen = 0
@@ -64,7 +64,7 @@ describe('a damaged database', () => {
 
   it('of the cloud: it starts, salvages, gets back what nodes hold, and shows the rest as gap records', async context => {
     const random = randomOf(301)
-    const count = rounds(3)
+    const count = rounds(2)
     const first = Math.floor(random.next() * damageKinds.length)
     let covered = 0
     let quarantines = 0

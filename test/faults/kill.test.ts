@@ -15,7 +15,7 @@ describe('kill -9 at random moments under load', () => {
   for (const [number, { who, edge, cloud }] of victims.entries()) {
     it(`of ${who} loses nothing acknowledged, doubles nothing and keeps the order`, async context => {
       const random = randomOf(number)
-      const count = rounds(3)
+      const count = rounds(2)
       let slowestMs = 0
       await using system = await FaultSystem.start()
       for (let round = 0; round < count; round++) {

@@ -6,7 +6,7 @@ import { FaultSystem, metricOf, randomOf, rounds } from './fault-system.ts'
 describe('the link', () => {
   it('cut inside a frame, again and again, loses nothing acknowledged, doubles nothing and keeps the order', async context => {
     const random = randomOf(200)
-    const count = rounds(5)
+    const count = rounds(3)
     await using system = await FaultSystem.start({ proxy: true })
     const proxy = system.proxy!
     for (let round = 0; round < count; round++) {
@@ -28,7 +28,7 @@ describe('the link', () => {
 
   it('cut while cloudcore is killed: what was in its hands is sent again and dropped by offset and CRC', async context => {
     const random = randomOf(201)
-    const count = rounds(2)
+    const count = rounds(1)
     await using system = await FaultSystem.start({ proxy: true })
     for (let round = 0; round < count; round++) {
       system.run()

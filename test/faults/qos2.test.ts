@@ -7,7 +7,7 @@ import { FaultSystem, randomOf, rounds } from './fault-system.ts'
 describe('QoS 2', () => {
   it('has one effect each through kill -9, with persistent and with clean sessions, packet ids used again', async context => {
     const random = randomOf(400)
-    const count = rounds(4)
+    const count = rounds(2)
     await using system = await FaultSystem.start({ publishers: [
       { name: 'keeper', qos: 2, window: 50, payloadBytesMax: 100 },
       { name: 'reuser', qos: 2, window: 4, payloadBytesMax: 100, idsMax: 5 },

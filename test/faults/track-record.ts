@@ -1,0 +1,44 @@
+/** A bug that these tests have found in the product, and what shows that it is gone. */
+export interface FoundBug {
+  readonly what: string
+  readonly foundBy: string
+  readonly reproducedBy: string
+}
+
+export const trackRecord: readonly FoundBug[] = [
+  {
+    what: 'A node that was told its server by the setting `server`, or by the cloud\'s `publicUrl`, never came up: the upgrade went to `/`.',
+    foundBy: 'link cut in mid-batch, first round: the only test whose tunnel leads through a proxy',
+    reproducedBy: 'test/faults/link.test.ts'
+  },
+  {
+    what: 'An empty, shortened or missing table gave an I/O error that counted as passing: cloudcore did not start, and a lane of the node waited for ever.',
+    foundBy: 'damaged cloud log, `empty-table`',
+    reproducedBy: 'test/faults/damage.test.ts, rounds `empty-table`, `truncate-table` and `remove-table`'
+  },
+  {
+    what: 'What could not be read back from the database was not asked for again until something new arrived.',
+    foundBy: 'reading the code behind the one above',
+    reproducedBy: 'test/faults/damage.test.ts'
+  },
+  {
+    what: 'Acknowledged records at the end of a log that was cut or emptied after an orderly stop were missing without a gap record; zeros in the middle of a log hid what stood behind them in their block.',
+    foundBy: 'damaged database on the node, `empty-log`, SEED=674276',
+    reproducedBy: 'packages/store/src/level-seal.test.ts; test/faults/damage.test.ts'
+  },
+  {
+    what: 'At the free-space floor LevelDB ran out of space while it sorted, and every write after that failed; giving space back sorted tables in which nothing had been trimmed.',
+    foundBy: 'disk of 64 MB, filled by publishers',
+    reproducedBy: 'test/system/full-disk.test.ts'
+  },
+  {
+    what: 'Free space was looked at once a second: a fast publisher passed the floor by tens of megabytes.',
+    foundBy: 'disk of 64 MB, filled by publishers',
+    reproducedBy: 'test/system/full-disk.test.ts'
+  },
+  {
+    what: 'edgecore did not start on a disk that filled up while the start sorted its tables: the ballast was not given up then.',
+    foundBy: 'disk of 64 MB, killed and started while full, second round',
+    reproducedBy: 'test/system/full-disk.test.ts'
+  }
+]
