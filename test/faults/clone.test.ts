@@ -8,7 +8,7 @@ import { copyOf } from './files.ts'
 
 describe('a copied data directory', () => {
   it('running twice is fenced and shown; nothing is mixed, doubled or lost, and they do not take turns', async context => {
-    const count = rounds(1)
+    const count = rounds(1, 5)
     for (let round = 0; round < count; round++) {
       await using system = await FaultSystem.start()
       system.run()

@@ -9,8 +9,8 @@ import type { Verdict } from '../harness/ledger.ts'
 import { Publisher } from '../harness/publisher.ts'
 import type { PublisherOptions } from '../harness/publisher.ts'
 
-/** Rounds of a test: a few where nothing else is asked for, ROUNDS in a full run. */
-export const rounds = (few: number): number => Number(process.env['ROUNDS'] ?? few)
+/** Rounds of a test: a few where nothing else is asked for, ROUNDS in a full run, but at most `most`. */
+export const rounds = (few: number, most = Infinity): number => Math.min(most, Number(process.env['ROUNDS'] ?? few))
 
 /** The seed of this run's random moments: SEED, or one by the clock; tests name it when they fail. */
 export const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)

@@ -18,7 +18,7 @@ async function waitForTrim(system: FaultSystem): Promise<void> {
 
 describe('the cloud log', () => {
   it('wiped with its identity kept gets everything that the node still holds, and gap records for the rest', async context => {
-    const count = rounds(1)
+    const count = rounds(1, 5)
     let covered = 0
     for (let round = 0; round < count; round++) {
       await using system = await FaultSystem.start({ edge: { set: trimmed } })
@@ -69,7 +69,7 @@ describe('the cloud log', () => {
 
   for (const cached of [true, false]) {
     it(`restored from an older backup ${cached ? 'is filled again from the node\'s cache' : 'shows a gap for what the node had trimmed'}`, async context => {
-      const count = rounds(1)
+      const count = rounds(1, 5)
       for (let round = 0; round < count; round++) {
         await using system = await FaultSystem.start({ edge: { set: cached ? [] : trimmed } })
         system.run()
@@ -106,7 +106,7 @@ describe('the cloud log', () => {
 
 describe('the node', () => {
   it('restored from an older backup goes on under the same name; what only the lost disk held is not taken for delivered', async context => {
-    const count = rounds(1)
+    const count = rounds(1, 5)
     for (let round = 0; round < count; round++) {
       await using system = await FaultSystem.start()
       system.run()

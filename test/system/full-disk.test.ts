@@ -36,7 +36,7 @@ const publishers = [
 describe('a full disk of 64 MB', () => {
   it('stops new records at the floor, drains when the link is back, and takes records again by itself', async context => {
     context.skip(notRun !== undefined, notRun)
-    const count = Math.min(3, rounds(1))
+    const count = rounds(1, 3)
     await using system = await FaultSystem.start({ edge: { set: settings }, publishers, prepare: smallDisk })
     let backMs = 0
     for (let round = 0; round < count; round++) {
@@ -64,7 +64,7 @@ describe('a full disk of 64 MB', () => {
 
   it('in mid-batch acknowledges nothing that is not there, and goes on when there is space', async context => {
     context.skip(notRun !== undefined, notRun)
-    const count = Math.min(5, rounds(1))
+    const count = rounds(1, 5)
     await using system = await FaultSystem.start({
       edge: { set: [...settings, 'disk.freeFloorBytes=0B'] }, publishers, prepare: smallDisk
     })
