@@ -36,6 +36,9 @@ export const flawlessButForGaps = {
 
 export interface Gap { readonly lane: string, readonly epoch: string, readonly first: number, readonly last: number, readonly reason: string }
 
+/** What a ledger asks a publisher. */
+export type Sender = Pick<Publisher, 'options' | 'topic' | 'attempts' | 'acknowledged' | 'acknowledgedCount' | 'sequences'>
+
 interface Seen {
   /** By sequence: copies in the log. */
   readonly copies: number[]
@@ -54,7 +57,7 @@ export class Ledger {
   /** Examples of what is wrong, for messages. */
   readonly faults: string[] = []
   readonly #node: string
-  readonly #publishers = new Map<string, Publisher>()
+  readonly #publishers = new Map<string, Sender>()
   readonly #seen = new Map<string, Seen>()
   readonly #next = new Map<string, number>()
   readonly #holes: Gap[] = []
@@ -63,12 +66,12 @@ export class Ledger {
   #delivered = 0
   #cursor = ''
 
-  constructor(node: string, publishers: Iterable<Publisher> = []) {
+  constructor(node: string, publishers: Iterable<Sender> = []) {
     this.#node = node
     for (const publisher of publishers) this.add(publisher)
   }
 
-  add(publisher: Publisher): void {
+  add(publisher: Sender): void {
     this.#publishers.set(publisher.options.name, publisher)
     this.#seen.set(publisher.options.name, { copies: [], offsets: [], highest: -1, inversions: 0 })
   }
