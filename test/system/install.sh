@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages whose programs the system tests use. Always ends with 0: a test whose program is missing
 # is not run, and says so.
-packages='mosquitto-clients strace faketime openssl curl git systemd'
-programs='mosquitto_pub mosquitto_sub strace faketime openssl curl git systemd-analyze'
+packages='mosquitto-clients strace faketime openssl curl git systemd e2fsprogs mount'
+programs='mosquitto_pub mosquitto_sub strace faketime openssl curl git systemd-analyze mkfs.ext4 mount'
 
 missing=''
 for program in $programs; do
