@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { LatencyHistogram } from '../test/harness/latency-histogram.ts'
 import type { AckFile, DeviceAcks } from '../test/harness/load-generator.ts'
-import { markerBytes, monotonicUs, writeMarker } from '../test/harness/marker.ts'
+import { markerBytes, MarkerReader, monotonicUs, writeMarker } from '../test/harness/marker.ts'
 
 /** The devices have these numbers in the markers of their records, from the first one on. */
 export const machineFirstDevice = 90_000
@@ -70,18 +70,13 @@ function cpuTimes(): { cores: number, user: number, system: number, total: numbe
   return times
 }
 
-interface Pending {
-  readonly sequence: number
-  /** It may have reached the broker. */
-  onWire: boolean
-}
-
 /** One device: numbers its readings and knows which of them were acknowledged. */
 class MachineDevice {
   readonly topic: string
   next = 0
   readonly #number: number
-  readonly #pending = new Set<Pending>()
+  /** Sequences that are not acknowledged, each with how often it was sent. */
+  readonly #pending = new Map<number, number>()
   readonly #repeated: [number, number][] = []
 
   constructor(name: string, number: number) {
@@ -89,31 +84,30 @@ class MachineDevice {
     this.#number = number
   }
 
-  publish(client: MqttClient, reading: Reading, onAcknowledged: (us: number) => void): void {
-    const pending = { sequence: this.next++, onWire: client.connected }
-    this.#pending.add(pending)
-    const sentUs = monotonicUs()
+  /** `measuredUs` is when the reading was taken, of the machine's monotonic clock. */
+  publish(client: MqttClient, reading: Reading, measuredUs: number, onAcknowledged: (us: number) => void): void {
+    const sequence = this.next++
+    this.#pending.set(sequence, 0)
     const payload = Buffer.from(`{"m":"${' '.repeat(markerBytes)}",${JSON.stringify(reading).slice(1)}`)
-    writeMarker(payload, 6, this.#number, pending.sequence, sentUs)
+    writeMarker(payload, 6, this.#number, sequence, measuredUs)
     client.publish(this.topic, payload, { qos: 1 }, error => {
       if (error) return
-      this.#pending.delete(pending)
-      onAcknowledged(monotonicUs() - sentUs)
+      this.#pending.delete(sequence)
+      onAcknowledged(monotonicUs() - measuredUs)
     })
   }
 
-  /** The client is connected again, and sends again what was not acknowledged. */
-  reconnected(): void {
-    for (const pending of this.#pending) {
-      if (pending.onWire) this.#repeated.push([pending.sequence, pending.sequence])
-      pending.onWire = true
-    }
+  /** The client sends it, for the first time or again. */
+  sent(sequence: number): void {
+    const times = this.#pending.get(sequence) ?? 0
+    this.#pending.set(sequence, times + 1)
+    if (times > 0) this.#repeated.push([sequence, sequence])
   }
 
   get settled(): boolean { return this.#pending.size === 0 }
 
   acks(): DeviceAcks {
-    const unacknowledged = [...this.#pending].map(({ sequence }): [number, number] => [sequence, sequence])
+    const unacknowledged = [...this.#pending.keys()].map((sequence): [number, number] => [sequence, sequence])
     return { device: this.#number, first: 0, next: this.next, unacknowledged, repeated: this.#repeated }
   }
 
@@ -139,20 +133,35 @@ async function main(): Promise<void> {
   const client = await connectAsync(values.url!, { clientId: 'machine', reconnectPeriod: 50, connectTimeout: 2000 })
   client.on('error', () => undefined)
   let reconnects = 0
+  // The client says that it is connected again when all that it had to repeat is acknowledged; what is new waits for that.
+  let ready = true
+  let waiting: (() => void)[] = []
+  client.on('close', () => { ready = false })
   client.on('connect', () => {
     reconnects++
-    for (const { device } of devices) device.reconnected()
+    ready = true
+    for (const publish of waiting) publish()
+    waiting = []
+  })
+  const marker = new MarkerReader()
+  client.on('packetsend', packet => {
+    if (packet.cmd !== 'publish' || !marker.read(packet.payload as Buffer)) return
+    devices[marker.device - machineFirstDevice]!.device.sent(marker.sequence)
   })
   const print = (line: object): void => console.log(JSON.stringify(line))
   print({ kind: 'connected' })
   const sampling = setInterval(() => {
     for (const { device, measure } of devices) {
-      device.publish(client, measure(), us => {
+      const reading = measure()
+      const measuredUs = monotonicUs()
+      const publish = (): void => device.publish(client, reading, measuredUs, us => {
         acknowledged++
         whole.record(us)
         phase.record(us)
         recent.record(us)
       })
+      if (ready) publish()
+      else waiting.push(publish)
     }
   }, sampleMs)
   setInterval(() => {
@@ -182,7 +191,7 @@ async function main(): Promise<void> {
     clearInterval(sampling)
     const deadlineMs = performance.now() + 10_000
     setInterval(() => {
-      if (devices.every(({ device }) => device.settled) || performance.now() > deadlineMs) end()
+      if ((waiting.length === 0 && devices.every(({ device }) => device.settled)) || performance.now() > deadlineMs) end()
     }, 10)
   }).on('close', () => process.exit(3))
 }

@@ -50,13 +50,15 @@ try {
     process.exitCode = 0
   } else {
     const list = problems.map(problem => `  ${problem}\n`).join('')
-    display.print(`NOT as promised, after ${seconds} s:\n${list}\nThe ends of the logs:\n${stage.logs()}`)
+    display.print(`The ends of the logs:\n${stage.logs()}\nNOT as promised, after ${seconds} s:\n${list}`)
   }
 } catch (error) {
   const why = stop.signal.aborted ? stop.signal.reason as unknown : error
   if (toldToStop) display.print('\nstopped; nothing is proved\n')
-  else display.print(`\nThe demo failed in "${chapter.title}", while: ${stage.currentStep}.\n` +
-    `  ${why instanceof Error ? why.message : String(why)}\n\nThe ends of the logs:\n${stage.logs()}`)
+  else {
+    display.print(`\nThe ends of the logs:\n${stage.logs()}\nThe demo failed in "${chapter.title}", while: ${stage.currentStep}.\n` +
+      `  ${why instanceof Error ? why.message : String(why)}\n`)
+  }
 } finally {
   clearTimeout(deadline)
   await stage[Symbol.asyncDispose]()
