@@ -1,4 +1,5 @@
-// Writes docs/{errors,limits,metrics,configuration,reliability}.md from the tables in the code and the recorded faults; `--check` only compares.
+// Writes docs/{errors,limits,metrics,configuration,reliability}.md from the tables in the code and the recorded faults;
+// `--check` only compares.
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -114,11 +115,12 @@ function reliabilityPage(): string {
   const passed = records.flatMap(record => record.state === 'passed' ? [record] : [])
     .toSorted((a, b) => a.rows[0]! - b.rows[0]! || a.fault.localeCompare(b.fault))
   const others = records.filter(record => record.state !== 'passed')
-  return page('Reliability', 'What was done to real processes, and what held. Publishers number their records, send again what was not '
-    + 'acknowledged as clients must, and keep what was; afterwards everything is read from the cloud log and compared: *lost* is '
-    + 'acknowledged, not there and not covered by a gap record; *twice* is there more often than it was sent; *out of order* is a first '
-    + 'copy behind a later record\'s; every byte is compared. The results are of the last recorded run, `npm run faults`; `npm test` runs a '
-    + 'few rounds of each, and `npm run test:system` all of them. The simulator (`npm run sim`) does the same with simulated clock, network and disk, '
+  return page('Reliability', 'What was done to real processes, and what held. Publishers number their records, send again '
+    + 'what was not acknowledged as clients must, and keep what was; afterwards everything is read from the cloud log and '
+    + 'compared: *lost* is acknowledged, not there and not covered by a gap record; *twice* is there more often than it was '
+    + 'sent; *out of order* is a first copy behind a later record\'s; every byte is compared. The results are of the last '
+    + 'recorded run, `npm run faults`; `npm test` runs a few rounds of each, and `npm run test:system` all of them. The '
+    + 'simulator (`npm run sim`) does the same with simulated clock, network and disk, '
     + 'for many more schedules.', [
     '## Faults\n\n' + grid(['row', 'fault', 'injected how', 'rounds', 'seen'], passed.map(record =>
       [record.rows.join(', '), record.fault, record.injection, record.rounds, record.outcome])),

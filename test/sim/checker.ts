@@ -33,7 +33,8 @@ export function checkLog(simulation: Simulation, entries: readonly LogEntry[]): 
   /** A damaged log notes what it lost behind what it had: the gap for a hole comes later. */
   const holes: { readonly entry: LogEntry, readonly first: number, readonly end: number }[] = []
   const allowed = gapsAllowed[plan.faultClass]
-  const describe = (entry: LogEntry): string => `${entry.node}/${entry.lane} ${entry.epoch} [${entry.base}, ${entry.next})`
+  const describe = (entry: LogEntry): string =>
+    `${entry.node}/${entry.lane} ${entry.epoch} [${entry.base}, ${entry.next})`
   for (const entry of entries) {
     const { epoch, base, next, gap } = entry
     // A lane whose name was lost with most of its disk is sent under its number, and perhaps not for the first time.
@@ -48,7 +49,8 @@ export function checkLog(simulation: Simulation, entries: readonly LogEntry[]): 
       stream.next = next
     } else world.expect(ofCloud && next <= stream.next, () => `${describe(entry)}: not dense, ${stream.next} is next`)
     if (gap !== undefined) {
-      world.expect(allowed.includes(gap.reason), () => `${describe(entry)}: a gap ${gap.reason} in class ${plan.faultClass}`)
+      world.expect(allowed.includes(gap.reason),
+        () => `${describe(entry)}: a gap ${gap.reason} in class ${plan.faultClass}`)
       if (gap.reason === 'overflow' || gap.reason === 'expired') {
         world.expect(gap.records === next - base, () => `${describe(entry)}: a gap of ${gap.records} records`)
       }
@@ -65,7 +67,8 @@ export function checkLog(simulation: Simulation, entries: readonly LogEntry[]): 
         continue
       }
       const before = seen.get(attempt)?.lane.startsWith('lane-') === true ? undefined : seen.get(attempt)
-      world.expect(before === undefined, () => `attempt ${attempt.id} of ${attempt.device} is there twice: ${describe(before!)} and ${describe(entry)}`)
+      world.expect(before === undefined,
+        () => `attempt ${attempt.id} of ${attempt.device} is there twice: ${describe(before!)} and ${describe(entry)}`)
       seen.set(attempt, entry)
       world.expect(entry.lane === attempt.lane && entry.node === attempt.edge.options.name, () =>
         `attempt ${attempt.id} of ${attempt.edge.name}/${attempt.lane} is in ${describe(entry)}`)
@@ -83,7 +86,8 @@ export function checkLog(simulation: Simulation, entries: readonly LogEntry[]): 
   // Of a salvaged cloud log nobody knows where its epochs began and ended: what is missing there need not show.
   const lossMayHide = simulation.cloud.salvaged
   for (const { entry, first, end } of lossMayHide ? [] : holes) {
-    const repairs = entries.filter(({ epoch, lane, gap }) => epoch === entry.epoch && entry.lane === lane && gap?.reason === 'cloud-corrupt')
+    const repairs = entries.filter(({ epoch, lane, gap }) => epoch === entry.epoch && entry.lane === lane &&
+      gap?.reason === 'cloud-corrupt')
     for (let offset = first; offset < end; offset++) {
       world.expect(repairs.some(({ base, next }) => base <= offset && offset < next), () =>
         `${describe(entry)}: not dense, ${first} is next, and no gap says where ${offset} is`)
@@ -104,7 +108,8 @@ export function checkLog(simulation: Simulation, entries: readonly LogEntry[]): 
     world.expect(covering !== undefined, () =>
       `LOST: attempt ${attempt.id} (${attempt.device} ${attempt.seq}), acknowledged at ${attempt.edge.name}/${attempt.lane} offset ${attempt.offset}; the log has ` +
       entries.filter(({ node, lane }) => node === attempt.edge.options.name && lane === attempt.lane)
-        .map(entry => `${entry.epoch.slice(0, 4)}[${entry.base}, ${entry.next})${entry.gap === undefined ? '' : ` ${entry.gap.reason} ${entry.gap.records}`}`).join(', '))
+        .map(entry =>
+          `${entry.epoch.slice(0, 4)}[${entry.base}, ${entry.next})${entry.gap === undefined ? '' : ` ${entry.gap.reason} ${entry.gap.records}`}`).join(', '))
   }
   let gapCount = 0
   for (const list of gaps.values()) gapCount += list.length
@@ -117,7 +122,8 @@ function covers({ base, next, gap }: LogEntry, { offset }: Attempt): boolean {
 }
 
 /** While no fault took anything away, every stream is there from its epoch's start to where the edge says it ends. */
-function checkStarts({ world, edges, cloud }: Simulation, streams: ReadonlyMap<Epoch | string, { next: number, start: number }>): void {
+function checkStarts({ world, edges, cloud }: Simulation, streams: ReadonlyMap<Epoch | string, { next: number,
+  start: number }>): void {
   for (const edge of edges) {
     if (!edge.honest || !cloud.honest) continue
     for (const lane of edge.running!.outbox.lanes) {
@@ -125,7 +131,8 @@ function checkStarts({ world, edges, cloud }: Simulation, streams: ReadonlyMap<E
         const end = lane.epochEnd(entry)
         const stream = streams.get(entry.epoch)
         if (end === entry.start) {
-          world.expect(stream === undefined, () => `${edge.name}/${lane.name}: epoch ${entry.epoch} is empty here, not in the cloud`)
+          world.expect(stream === undefined,
+            () => `${edge.name}/${lane.name}: epoch ${entry.epoch} is empty here, not in the cloud`)
           continue
         }
         world.expect(stream?.start === entry.start && stream.next === end, () =>

@@ -47,7 +47,8 @@ export class Cloud {
   constructor(options: CloudOptions, world: World) {
     this.options = options
     this.#world = world
-    this.machine = new Machine('cloud', world, world.random, options.honourSync, () => { this.crash('died in mid-code', 'kill') })
+    this.machine = new Machine('cloud', world, world.random, options.honourSync, () => { this.crash('died in mid-code',
+      'kill') })
   }
 
   get windowBytes(): number { return this.options.windowBytes }
@@ -130,12 +131,15 @@ export class Cloud {
     }
   }
 
-  /** A process that another one of the same node has fenced is not let in again while that one lives (no taking turns). */
+  /**
+   * A process that another one of the same node has fenced is not let in again while that one lives (no taking turns).
+   */
   #welcomed(name: NodeName, process: SimulatedProcess): void {
     const turns = this.#turns.get(name) ?? []
     const at = turns.indexOf(process)
     const later = at === -1 ? [] : turns.slice(at + 1)
-    this.#world.expect(!later.some(({ alive }) => alive), () => `${name}: a fenced process was let in beside the one that fenced it`)
+    this.#world.expect(!later.some(({ alive }) => alive),
+      () => `${name}: a fenced process was let in beside the one that fenced it`)
     this.#turns.set(name, [...turns.filter(other => other !== process), process])
   }
 

@@ -66,7 +66,8 @@ export class Edge {
     this.options = options
     this.#world = world
     this.#cloud = cloud
-    this.machine = new Machine(options.name, world, world.random, options.honourSync, () => { this.crash('died in mid-code', 'kill') })
+    this.machine = new Machine(options.name, world, world.random, options.honourSync,
+      () => { this.crash('died in mid-code', 'kill') })
   }
 
   get name(): string { return this.machine.name }
@@ -104,7 +105,8 @@ export class Edge {
     const database = await Database.open({ freeFloorBytes: 1024 * 1024 }, {
       opener: machine.opener(process), space: machine.space(), clock, log, salvage: salvageOutbox, failpoint
     })
-    const lanes = Object.fromEntries(Object.entries(this.options.lanes).filter(([name]) => !this.missingLanes.has(name)))
+    const lanes = Object.fromEntries(Object.entries(this.options.lanes).filter(([name]) =>
+      !this.missingLanes.has(name)))
     const clockSynchronised = (): boolean => machine.clockSynchronised
     const outbox = await Outbox.open({ lanes, bootId, suspect: database.suspect }, database.store, {
       committer: database.committer, clock, random, log, clockSynchronised, failpoint
@@ -179,7 +181,8 @@ export class Edge {
     let closed = false
     let through: Connection | undefined
     const refuse = (why: string): void => {
-      world.after(wire.latencyMs, () => { if (!closed) process.input(() => { if (!closed) { closed = true; events.onClose(why) } }) })
+      world.after(wire.latencyMs,
+        () => { if (!closed) process.input(() => { if (!closed) { closed = true; events.onClose(why) } }) })
     }
     world.after(2 * wire.latencyMs, () => {
       if (closed || !process.alive) return
@@ -221,8 +224,10 @@ export class Edge {
     let tailBytes = 0
     for (const lane of running.outbox.lanes) {
       const { first, acked, durable, next } = lane
-      if (!(first <= acked && acked <= durable && durable <= next) || lane.storedBytes < 0 || lane.pendingBytes < 0 || lane.keptBytes < 0) {
-        this.#world.expect(false, () => `${this.name}: first ≤ acked ≤ durable ≤ next does not hold: ${this.describe()}`)
+      if (!(first <= acked && acked <= durable && durable <= next) || lane.storedBytes < 0 || lane.pendingBytes < 0 ||
+        lane.keptBytes < 0) {
+        this.#world.expect(false,
+          () => `${this.name}: first ≤ acked ≤ durable ≤ next does not hold: ${this.describe()}`)
       }
       for (const { bytes } of lane.tail) tailBytes += bytes.length
       const view = this.#views.get(lane)
@@ -231,7 +236,8 @@ export class Edge {
         continue
       }
       if (durable !== view.durable) {
-        this.#world.expect(durable > view.durable, () => `${this.name}/${lane.name}: durable went back from ${view.durable} to ${durable}`)
+        this.#world.expect(durable > view.durable,
+          () => `${this.name}/${lane.name}: durable went back from ${view.durable} to ${durable}`)
         view.durable = durable
       }
       if (acked !== view.acked) {
@@ -241,11 +247,13 @@ export class Edge {
     }
     this.#world.expect(tailBytes <= memoryBytesMax, () => `${this.name}: ${tailBytes} bytes of tail in memory`)
     const { inFlightBytes } = running.link
-    this.#world.expect(inFlightBytes <= this.#cloud.windowBytes + 640 * 1024, () => `${this.name}: ${inFlightBytes} bytes in flight`)
+    this.#world.expect(inFlightBytes <= this.#cloud.windowBytes + 640 * 1024,
+      () => `${this.name}: ${inFlightBytes} bytes in flight`)
   }
 
   describe(): string {
-    return this.running?.outbox.lanes.map(lane => `${lane.name} ${lane.first}≤${lane.acked}≤${lane.durable}≤${lane.next} ` +
+    return this.running?.outbox.lanes.map(lane =>
+      `${lane.name} ${lane.first}≤${lane.acked}≤${lane.durable}≤${lane.next} ` +
       `stored ${lane.storedBytes} kept ${lane.keptBytes} pending ${lane.pendingBytes} epochs ${lane.epochs.map(e => `${e.epoch.slice(0, 4)}@${e.start}`).join(',')}`)
       .join('; ') ?? 'down'
   }

@@ -2,12 +2,13 @@ import { failpoints } from '@holdfast/runtime'
 import type { FailpointName } from '@holdfast/runtime'
 import { tables } from '@holdfast/store'
 import type { StoreEntry } from '@holdfast/store'
-import { Edge } from './edge.ts'
+import type { Edge } from './edge.ts'
 import type { FaultKind } from './plan.ts'
 import { attemptsOn, gapsOn } from './reader.ts'
 import type { Simulation } from './simulation.ts'
 
-const cloudFailpoints = (Object.keys(failpoints) as FailpointName[]).filter(name => name.startsWith('append') || name.startsWith('ack'))
+const cloudFailpoints = (Object.keys(failpoints) as FailpointName[]).filter(name => name.startsWith('append') ||
+  name.startsWith('ack'))
 const edgeFailpoints = (Object.keys(failpoints) as FailpointName[])
   .filter(name => !cloudFailpoints.includes(name) && !name.startsWith('puback'))
 
@@ -67,8 +68,10 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
   },
   'edge-write-error': (_simulation, edge) => { edge.machine.disk.failNextWrite('EIO') },
   'cloud-write-error': ({ cloud }) => { cloud.machine.disk.failNextWrite('EIO') },
-  'edge-disk-full': ({ world, random }, edge) => { fillUp(edge, random.integer(0, 2000), 2000 + random.next() * 20_000, world) },
-  'cloud-disk-full': ({ cloud, world, random }) => { fillUp(cloud, random.integer(0, 2000), 2000 + random.next() * 20_000, world) },
+  'edge-disk-full': ({ world, random }, edge) => { fillUp(edge, random.integer(0, 2000), 2000 + random.next() * 20_000,
+    world) },
+  'cloud-disk-full': ({ cloud, world, random }) => { fillUp(cloud, random.integer(0, 2000),
+    2000 + random.next() * 20_000, world) },
   'disk-stall': ({ world, random, cloud }, edge) => {
     const { machine } = random.chance(0.3) ? cloud : edge
     machine.diskStalledUntilMs = world.nowMs + random.integer(500, 8000)
@@ -80,7 +83,8 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
   'clock-jump': ({ world, random, cloud }, edge) => {
     const { machine } = random.chance(0.3) ? cloud : edge
     const years = 365 * 86_400_000
-    machine.wallOffsetMs = [10 * years, -10 * years, -56 * years - world.nowMs, 3_600_000, -3_600_000, 0][random.integer(0, 5)]!
+    machine.wallOffsetMs = [10 * years, -10 * years, -56 * years - world.nowMs, 3_600_000, -3_600_000,
+      0][random.integer(0, 5)]!
     machine.clockSynchronised = random.chance(0.5)
     world.note(`${machine.name}: the clock jumps by ${machine.wallOffsetMs} ms`)
   },
@@ -175,10 +179,12 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
   'cloud-commit-dropped': damageCloud(({ cloud }) => { cloud.machine.disk.dropCommit() }),
   'cloud-tail-lost': damageCloud(({ cloud, random }) => { cloud.machine.disk.loseTail(random.integer(1, 12)) }),
   'cloud-bit-flipped': damageCloud(({ cloud }) => { cloud.machine.disk.flipBit() }),
-  'cloud-unreadable': damageCloud(({ cloud, random }) => { cloud.machine.disk.becomeUnreadable(random.chance(0.5) ? 0.05 : random.next()) })
+  'cloud-unreadable': damageCloud(({ cloud, random }) => { cloud.machine.disk.becomeUnreadable(random.chance(0.5) ?
+    0.05 : random.next()) })
 }
 
-function fillUp({ machine }: { readonly machine: Edge['machine'] }, bytesFree: number, forMs: number, world: Simulation['world']): void {
+function fillUp({ machine }: { readonly machine: Edge['machine'] }, bytesFree: number, forMs: number,
+  world: Simulation['world']): void {
   machine.full = true
   machine.disk.fillUp(bytesFree)
   world.after(forMs, () => {
@@ -216,10 +222,12 @@ function damageEdge(damage: (simulation: Simulation, edge: Edge) => 'announced' 
 }
 
 /** A lane's last batch under a key that a flipped bit moved away leaves no trace: nothing points at where it was. */
-function excuseMovedTail({ ledger, world }: Simulation, before: readonly StoreEntry[], after: readonly StoreEntry[]): void {
+function excuseMovedTail({ ledger, world }: Simulation, before: readonly StoreEntry[],
+  after: readonly StoreEntry[]): void {
   const keys = new Set(after.map(({ key }) => key.toString('hex')))
   const gone = before.find(({ key }) => !keys.has(key.toString('hex')))
-  const changed = gone ?? before.find(({ key, value }) => !after.some(other => other.key.equals(key) && other.value.equals(value)))
+  const changed = gone ?? before.find(({ key, value }) => !after.some(other => other.key.equals(key) &&
+    other.value.equals(value)))
   world.note(`bit flipped in ${gone === undefined ? 'the value' : 'the key'} of ${changed?.key.toString('hex')}`)
   if (gone === undefined || gone.key[0] !== tables.outboxBatch) return
   for (const id of attemptsOn([gone], ledger)) ledger.attempts[id]!.excused = 'its key was damaged'

@@ -32,7 +32,8 @@ export class Ledger {
   attempt(device: string, lane: string, edge: Edge, seq: number, bytes: number): { attempt: number, payload: Buffer } {
     const id = this.attempts.length
     const length = Math.max(numberBytes, bytes)
-    this.attempts.push({ id, device, lane, edge, seq, bytes: length, acknowledged: false, offset: undefined, excused: undefined })
+    this.attempts.push({ id, device, lane, edge, seq, bytes: length, acknowledged: false, offset: undefined,
+      excused: undefined })
     return { attempt: id, payload: payloadOf(id, seq, length) }
   }
 
@@ -54,7 +55,8 @@ export class Ledger {
   identify(payload: Buffer, device: string): Attempt {
     const id = payload.length < numberBytes ? -1 : payload.readUInt32BE(0)
     const attempt = this.attempts[id]
-    this.#world.expect(attempt !== undefined && attempt.device === device && payload.equals(payloadOf(id, attempt.seq, attempt.bytes)),
+    this.#world.expect(attempt !== undefined && attempt.device === device && payload.equals(payloadOf(id, attempt.seq,
+      attempt.bytes)),
       () => `wrong data: ${payload.length} bytes of ${device}, attempt ${id}, known as ${attempt?.device} ${attempt?.bytes}`)
     return attempt!
   }
@@ -62,7 +64,8 @@ export class Ledger {
   /** What happened, in one number, to compare two runs of a seed. */
   digest(): string {
     const hash = createHash('sha256')
-    for (const { device, seq, bytes, acknowledged, offset } of this.attempts) hash.update(`${device} ${seq} ${bytes} ${acknowledged} ${offset}\n`)
+    for (const { device, seq, bytes, acknowledged,
+      offset } of this.attempts) hash.update(`${device} ${seq} ${bytes} ${acknowledged} ${offset}\n`)
     return hash.digest('hex').slice(0, 16)
   }
 }

@@ -168,22 +168,23 @@ export class Machine {
   }
 
   opener(process: SimulatedProcess): StoreOpener {
-    const machine = this
     return {
-      suspect: async () => process.alive ? machine.suspect : await never(),
+      suspect: async () => process.alive ? this.suspect : await never(),
       open: async () => {
         if (!process.alive) return await never()
-        const inner = await machine.disk.open()
-        machine.suspect = false
-        machine.#inner = inner
+        const inner = await this.disk.open()
+        this.suspect = false
+        this.#inner = inner
         return new GuardedStore(inner, process)
       },
-      quarantine: async () => process.alive ? await machine.disk.quarantine() : await never(),
-      async *salvage(place) { yield* machine.disk.salvage(place) }
+      quarantine: async () => process.alive ? await this.disk.quarantine() : await never(),
+      salvage: place => this.disk.salvage(place)
     }
   }
 
-  /** A copy of everything on the disk, whether a process runs or not; undefined while the store is being opened again. */
+  /**
+   * A copy of everything on the disk, whether a process runs or not; undefined while the store is being opened again.
+   */
   async copy(): Promise<StoreEntry[] | undefined> {
     await this.#released
     try {

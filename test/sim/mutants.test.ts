@@ -37,7 +37,8 @@ async function copySources(target: string): Promise<void> {
 async function firstFailure(source: string): Promise<string | undefined> {
   const environment = { PATH: process.env['PATH'], QUIET: '1' }
   try {
-    await run(process.execPath, ['test/sim/main.ts', '1', String(seedsMax)], { cwd: source, env: environment, timeout: runMsMax })
+    await run(process.execPath, ['test/sim/main.ts', '1', String(seedsMax)], { cwd: source, env: environment,
+      timeout: runMsMax })
     return undefined
   } catch (error) {
     const { stdout, stderr, code } = error as { stdout: string, stderr: string, code: number | null }
@@ -61,7 +62,8 @@ for (const [i, patch] of patches.entries()) {
     try {
       await copySources(source)
       // Fails where the patch no longer applies: then it has to be written anew.
-      await run('git', ['apply', '-p1', join(import.meta.dirname, 'mutants', patch)], { cwd: source, env: { ...process.env, GIT_CEILING_DIRECTORIES: folder } })
+      await run('git', ['apply', '-p1', join(import.meta.dirname, 'mutants', patch)], { cwd: source,
+        env: { ...process.env, GIT_CEILING_DIRECTORIES: folder } })
       const failure = await firstFailure(source)
       const why = (await readFile(join(import.meta.dirname, 'mutants', patch), 'utf8')).split('\n')[0]
       expect(failure, `${seedsMax} seeds passed although: ${why}`).toMatch(/^seed \d+ \([a-z-]+\) failed/)

@@ -28,7 +28,8 @@ interface End {
 }
 
 /**
- * A connection between two processes: whole messages, in order, each way at the wire's rate. What is on its way when the
+ * A connection between two processes: whole messages, in order, each way at the wire's rate. What is on its way when
+ * the
  * connection breaks is lost.
  */
 export class SimulatedConnection {
@@ -54,19 +55,19 @@ export class SimulatedConnection {
 
   /** The connection as one of its ends sees it. */
   side(own: End): Connection {
-    const connection = this
     const other = own === this.edge ? this.cloud : this.edge
+    const bytesReceived = (): number => own.received + this.#partly(own)
     return {
-      get bytesReceived() { return own.received + connection.#partly(own) },
-      send(message) {
-        if (own.closed || connection.broken || !own.process.output()) return
-        connection.#send(own, other, message)
+      get bytesReceived() { return bytesReceived() },
+      send: message => {
+        if (own.closed || this.broken || !own.process.output()) return
+        this.#send(own, other, message)
       },
-      close(_code, reason) {
+      close: (_code, reason) => {
         if (own.closed || !own.process.alive) return
         own.closed = true
-        connection.#world.after(0, () => { own.process.input(() => { own.events.onClose(`closed here: ${reason}`) }) })
-        if (!connection.broken) connection.#sendClose(own, other, reason)
+        this.#world.after(0, () => { own.process.input(() => { own.events.onClose(`closed here: ${reason}`) }) })
+        if (!this.broken) this.#sendClose(own, other, reason)
       }
     }
   }

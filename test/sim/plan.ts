@@ -6,18 +6,22 @@ import type { LaneOptions } from '@holdfast/store'
  * What may go wrong in a seed, so that each oracle can be as strict as its faults allow.
  *
  * - `honest`: crashes, power cuts, links, full and failing disks. Nothing may be missing.
- * - `bounded`: the same, with lanes that give up their oldest records. Gaps `overflow` and `expired` may stand for them.
+ * - `bounded`: the same, with lanes that give up their oldest records. Gaps `overflow` and `expired` may stand for
+ * them.
  * - `cloud-loss`: the cloud log is wiped or restored from a backup, or the cluster is another one.
  * - `edge-restore`: an edge gets an older backup of its disk.
  * - `clone`: a copied data directory runs twice for a while.
  * - `edge-damage`, `cloud-damage`: a disk drops, flips and loses what it had made durable.
  */
-export const faultClasses = ['honest', 'bounded', 'cloud-loss', 'edge-restore', 'clone', 'edge-damage', 'cloud-damage'] as const
+export const faultClasses = ['honest', 'bounded', 'cloud-loss', 'edge-restore', 'clone', 'edge-damage',
+  'cloud-damage'] as const
 export type FaultClass = (typeof faultClasses)[number]
 
 export const faultKinds = [
-  'edge-kill', 'edge-power-cut', 'edge-dies-in-code', 'edge-failpoint', 'cloud-kill', 'cloud-power-cut', 'cloud-dies-in-code',
-  'cloud-failpoint', 'all-power-cut', 'link-cut', 'link-down', 'link-flaps', 'blackhole', 'slow-link', 'edge-write-error', 'cloud-write-error',
+  'edge-kill', 'edge-power-cut', 'edge-dies-in-code', 'edge-failpoint', 'cloud-kill', 'cloud-power-cut',
+    'cloud-dies-in-code',
+  'cloud-failpoint', 'all-power-cut', 'link-cut', 'link-down', 'link-flaps', 'blackhole', 'slow-link',
+    'edge-write-error', 'cloud-write-error',
   'edge-disk-full', 'cloud-disk-full', 'disk-stall', 'event-loop-stall', 'clock-jump', 'lane-vanishes',
   'cloud-wiped', 'cloud-restored', 'cluster-changed', 'edge-restored', 'edge-cloned',
   'edge-commit-dropped', 'edge-tail-lost', 'edge-bit-flipped', 'edge-unreadable',
@@ -26,9 +30,12 @@ export const faultKinds = [
 export type FaultKind = (typeof faultKinds)[number]
 
 const always: readonly [FaultKind, number][] = [
-  ['edge-kill', 3], ['edge-power-cut', 3], ['edge-dies-in-code', 4], ['edge-failpoint', 4], ['cloud-kill', 2], ['cloud-power-cut', 2],
-  ['cloud-dies-in-code', 3], ['cloud-failpoint', 3], ['all-power-cut', 1], ['link-cut', 5], ['link-down', 3], ['link-flaps', 2],
-  ['blackhole', 3], ['slow-link', 3], ['edge-write-error', 3], ['cloud-write-error', 3], ['edge-disk-full', 2], ['cloud-disk-full', 1],
+  ['edge-kill', 3], ['edge-power-cut', 3], ['edge-dies-in-code', 4], ['edge-failpoint', 4], ['cloud-kill', 2],
+    ['cloud-power-cut', 2],
+  ['cloud-dies-in-code', 3], ['cloud-failpoint', 3], ['all-power-cut', 1], ['link-cut', 5], ['link-down', 3],
+    ['link-flaps', 2],
+  ['blackhole', 3], ['slow-link', 3], ['edge-write-error', 3], ['cloud-write-error', 3], ['edge-disk-full', 2],
+    ['cloud-disk-full', 1],
   ['disk-stall', 2], ['event-loop-stall', 2], ['clock-jump', 2], ['lane-vanishes', 1]
 ]
 
@@ -39,7 +46,8 @@ const special: Readonly<Record<FaultClass, readonly [FaultKind, number][]>> = {
   'edge-restore': [['edge-restored', 12]],
   clone: [['edge-cloned', 8]],
   'edge-damage': [['edge-commit-dropped', 5], ['edge-tail-lost', 5], ['edge-bit-flipped', 6], ['edge-unreadable', 3]],
-  'cloud-damage': [['cloud-commit-dropped', 5], ['cloud-tail-lost', 5], ['cloud-bit-flipped', 6], ['cloud-unreadable', 3]]
+  'cloud-damage': [['cloud-commit-dropped', 5], ['cloud-tail-lost', 5], ['cloud-bit-flipped', 6], ['cloud-unreadable',
+    3]]
 }
 
 export interface PlannedFault { readonly kind: FaultKind, readonly atMs: number }
@@ -47,7 +55,8 @@ export interface PlannedFault { readonly kind: FaultKind, readonly atMs: number 
 export interface Plan {
   readonly seed: number
   readonly faultClass: FaultClass
-  readonly edges: readonly { readonly name: NodeName, readonly devices: readonly { readonly device: string, readonly lane: string, readonly window: number }[] }[]
+  readonly edges: readonly { readonly name: NodeName, readonly devices: readonly { readonly device: string,
+    readonly lane: string, readonly window: number }[] }[]
   readonly lanes: Readonly<Record<string, LaneOptions>>
   readonly payloadBytesMax: number
   /** How long things go wrong, milliseconds. */
@@ -62,7 +71,8 @@ export interface Plan {
 }
 
 const classShare: readonly [FaultClass, number][] = [
-  ['honest', 40], ['bounded', 14], ['cloud-loss', 12], ['edge-restore', 8], ['clone', 6], ['edge-damage', 11], ['cloud-damage', 9]
+  ['honest', 40], ['bounded', 14], ['cloud-loss', 12], ['edge-restore', 8], ['clone', 6], ['edge-damage', 11],
+    ['cloud-damage', 9]
 ]
 
 /** Everything about a seed that is decided before it runs. */
@@ -71,14 +81,16 @@ export function planOf(seed: number): Plan {
   const faultClass = pick(classShare, random)
   const bounded = faultClass === 'bounded'
   const keepBytes = random.chance(0.5) ? 0 : 4096 * random.integer(1, 8)
-  const lane = (priority: LaneOptions['priority'], overflow: LaneOptions['overflow'], bytesMax: number, ageMaxMs?: number): LaneOptions => ({
+  const lane = (priority: LaneOptions['priority'], overflow: LaneOptions['overflow'], bytesMax: number,
+    ageMaxMs?: number): LaneOptions => ({
     priority, overflow, bytesMax, ageMaxMs, keepBytes, keepAgeMs: random.chance(0.5) ? 10_000 : 3_600_000,
     commitIntervalMs: random.chance(0.25) ? random.integer(5, 300) : 0
   })
   const dropOldest = bounded && random.chance(0.7)
   const lanes: Record<string, LaneOptions> = {
     alarms: lane('high', 'reject', 2 ** 22),
-    telemetry: lane('normal', dropOldest ? 'drop-oldest' : 'reject', dropOldest ? 16_384 : random.chance(0.3) ? 40_000 : 2 ** 24,
+    telemetry: lane('normal', dropOldest ? 'drop-oldest' : 'reject', dropOldest ? 16_384 : random.chance(0.3) ?
+      40_000 : 2 ** 24,
       bounded && (!dropOldest || random.chance(0.3)) ? random.integer(5_000, 20_000) : undefined),
     bulk: lane('low', 'reject', random.chance(0.5) ? 60_000 : 2 ** 24)
   }

@@ -56,7 +56,8 @@ export function attemptsOn(entries: readonly StoreEntry[], ledger: Ledger): Set<
     try {
       const header = readBatchHeader(value)
       if (header.kind === 'gap') continue
-      forEachRecord(value, header, (_offset, _timestampMs, topic, payload) => { found.add(ledger.identify(payload, topic.device).id) })
+      forEachRecord(value, header, (_offset, _timestampMs, topic, payload) => { found.add(ledger.identify(payload,
+        topic.device).id) })
     } catch {
       // Damaged: it is not there.
     }

@@ -11,7 +11,8 @@ function explain({ seed, faultClass, failure }: Outcome): string {
   return `seed ${seed} (${faultClass}): ${failure}\n  replay it with a trace: SEED=${seed} npm run sim`
 }
 
-const median = (numbers: readonly number[]): number => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!
+const median = (numbers: readonly number[]): number => numbers.toSorted((a,
+  b) => a - b)[Math.floor(numbers.length / 2)]!
 
 function histogram(name: string, numbers: readonly number[], bucket: number): string {
   const counts = new Map<number, number>()
@@ -26,7 +27,7 @@ function histogram(name: string, numbers: readonly number[], bucket: number): st
 }
 
 if (onlySeed !== undefined) test(`seed ${onlySeed} holds, with its trace`, async () => {
-  const outcome = await simulate(onlySeed!, { traced: true })
+  const outcome = await simulate(onlySeed, { traced: true })
   console.log(outcome.trace.join('\n'))
   expect(outcome.failure, explain(outcome)).toBeUndefined()
 })
@@ -35,7 +36,8 @@ if (onlySeed === undefined) test(`${runs} seeds hold`, { timeout: Math.max(300_0
   const outcomes: Outcome[] = []
   for (let seed = 1; seed <= runs; seed++) outcomes.push(await simulate(seed))
   const failed = outcomes.filter(({ failure }) => failure !== undefined)
-  for (const { seed } of failed.slice(0, 1)) console.log((await simulate(seed, { traced: true })).trace.slice(-200).join('\n'))
+  for (const { seed } of failed.slice(0, 1)) console.log((await simulate(seed,
+    { traced: true })).trace.slice(-200).join('\n'))
   expect(failed.map(explain), `${failed.length} of ${runs} seeds failed`).toEqual([])
   console.log([
     histogram('steps', outcomes.map(({ steps }) => steps), 1000),

@@ -53,9 +53,11 @@ export class Simulation {
     this.plan = plan
     this.world = new World(plan.seed, options.traced ?? false)
     this.ledger = new Ledger(this.world)
-    this.cloud = new Cloud({ honourSync: options.forgetful !== 'cloud', windowBytes: plan.windowBytes, segmentEntries: plan.segmentEntries }, this.world)
+    this.cloud = new Cloud({ honourSync: options.forgetful !== 'cloud', windowBytes: plan.windowBytes,
+      segmentEntries: plan.segmentEntries }, this.world)
     this.edges = plan.edges.map(({ name, devices }) => {
-      const edge = new Edge({ name, honourSync: options.forgetful !== 'edge', lanes: plan.lanes }, this.cloud, this.world)
+      const edge = new Edge({ name, honourSync: options.forgetful !== 'edge', lanes: plan.lanes }, this.cloud,
+        this.world)
       for (const { device, lane, window } of devices) this.#addPublisher(edge, device, lane, window)
       return edge
     })
@@ -64,7 +66,8 @@ export class Simulation {
   get random(): SeededRandom { return this.world.random }
 
   #addPublisher(edge: Edge, device: string, lane: string, window: number): void {
-    const publisher = new Publisher({ device, lane, window, payloadBytesMax: this.plan.payloadBytesMax }, edge, this.ledger, this.world)
+    const publisher = new Publisher({ device, lane, window, payloadBytesMax: this.plan.payloadBytesMax }, edge,
+      this.ledger, this.world)
     edge.publishers.push(publisher)
     this.publishers.push(publisher)
   }
@@ -85,7 +88,8 @@ export class Simulation {
     const healedMs = world.nowMs
     const converged = await world.run(healedMs + plan.convergeMs, () => this.#converged(), check)
     world.expect(converged, () => `not everything is acknowledged ${plan.convergeMs} ms after healing: ` +
-      edges.map(edge => `${edge.name} (${edge.running?.link.state}, ${edge.running?.link.lastEnd}): ${edge.describe()}; publishers ` +
+      edges.map(edge =>
+        `${edge.name} (${edge.running?.link.state}, ${edge.running?.link.lastEnd}): ${edge.describe()}; publishers ` +
         edge.publishers.filter(({ idle }) => !idle).map(publisher => publisher.describe()).join(', ')).join('\n  '))
     // Trimming comes a second after the last acknowledgement.
     await world.run(world.nowMs + 3000, () => false, check)
@@ -201,7 +205,8 @@ export class Simulation {
       const last = lane.kept.at(-1)?.bytes ?? 0
       this.world.expect(lane.keptBytes <= lane.options.keepBytes + last, () =>
         `${edge.name}/${lane.name}: ${lane.keptBytes} bytes are kept, bound ${lane.options.keepBytes} and the last batch`)
-      this.world.expect(lane.storedBytes === 0, () => `${edge.name}/${lane.name}: ${lane.storedBytes} bytes wait, nothing should`)
+      this.world.expect(lane.storedBytes === 0,
+        () => `${edge.name}/${lane.name}: ${lane.storedBytes} bytes wait, nothing should`)
     }
   }
 }
@@ -218,14 +223,16 @@ export async function simulate(seed: number, options: Partial<SimulationOptions>
   try {
     summary = await simulation.run()
   } catch (error) {
-    failure = error instanceof SimulationFailure ? error.message : error instanceof Error ? error.stack ?? error.message : String(error)
+    failure = error instanceof SimulationFailure ? error.message : error instanceof Error ?
+      error.stack ?? error.message : String(error)
     world.note(`FAILED: ${failure}`)
   } finally {
     process.off('unhandledRejection', onRejection)
   }
   return {
     seed, faultClass: plan.faultClass,
-    ...summary ?? { steps: world.steps, faults: simulation.happened.length, restarts: 0, records: 0, acknowledged: 0, repeated: 0, gaps: 0, digest: '' },
+    ...summary ?? { steps: world.steps, faults: simulation.happened.length, restarts: 0, records: 0, acknowledged: 0,
+      repeated: 0, gaps: 0, digest: '' },
     failure,
     trace: world.trace ?? []
   }

@@ -13,7 +13,8 @@ interface Event { readonly atMs: number, readonly order: number, task: (() => vo
 export const epochStartMs = 1_767_225_600_000
 
 /**
- * Simulated time: one queue of events, run in order of time, then of scheduling. Between two events all promises that can
+ * Simulated time: one queue of events, run in order of time, then of scheduling. Between two events all promises that
+ * can
  * settle do, so that the interleaving is the queue's alone and one seed replays everything.
  */
 export class World {
@@ -24,7 +25,7 @@ export class World {
   readonly trace: string[] | undefined
   readonly #heap: Event[] = []
   #order = 0
-  #failure: unknown
+  #failure: Error | undefined
 
   constructor(seed: number, traced: boolean) {
     this.random = new SeededRandom(seed)
@@ -36,7 +37,7 @@ export class World {
   }
 
   /** Ends the run with this error, from wherever it is found. */
-  fail(error: unknown): void { this.#failure ??= error }
+  fail(error: unknown): void { this.#failure ??= error instanceof Error ? error : new Error(String(error)) }
 
   expect(holds: boolean, what: () => string): void {
     if (!holds) throw new SimulationFailure(what())

@@ -4,11 +4,13 @@ import { Committer } from './committer.ts'
 import type { CommitPart } from './committer.ts'
 import type { ScanOptions, Store, StoreEntry, WriteOp } from './store.ts'
 
-const runs = { numRuns: Number(process.env['RUNS'] ?? 200), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
+const runs = { numRuns: Number(process.env['RUNS'] ?? 200), ...process.env['SEED'] !== undefined &&
+  { seed: Number(process.env['SEED']) } }
 
 /** A store whose writes complete when the test says so. */
 class GatedStore implements Store {
-  readonly writes: { readonly ops: readonly WriteOp[], readonly sync: boolean, readonly done: (error?: Error) => void }[] = []
+  readonly writes: { readonly ops: readonly WriteOp[], readonly sync: boolean, readonly done: (error?: Error) =>
+    void }[] = []
   completed = 0
 
   write(ops: readonly WriteOp[], options: { readonly sync: boolean }, onDone: (error?: Error) => void): void {
@@ -49,7 +51,8 @@ class HandClock {
   }
 }
 
-function made(commitBytesMax?: number): { store: GatedStore, clock: HandClock, committer: Committer, failures: Error[], log: string[] } {
+function made(commitBytesMax?: number): { store: GatedStore, clock: HandClock, committer: Committer, failures: Error[],
+  log: string[] } {
   const store = new GatedStore()
   const clock = new HandClock()
   const failures: Error[] = []
@@ -60,12 +63,14 @@ function made(commitBytesMax?: number): { store: GatedStore, clock: HandClock, c
 }
 
 const key = (text: string): Buffer => Buffer.from(text)
-const put = (committer: Committer, name: string, log: string[], options: { bytes?: number, urgent?: boolean, delayMs?: number } = {}): void => {
+const put = (committer: Committer, name: string, log: string[], options: { bytes?: number, urgent?: boolean,
+  delayMs?: number } = {}): void => {
   const commit = committer.gather({ bytes: options.bytes ?? 10, ...options })
   commit.put(key(name), key(name))
   commit.onDurable(error => { log.push(error === undefined ? name : `${name}!`) })
 }
-const keysOf = (store: GatedStore, i: number): string[] => store.writes[i]!.ops.map(op => Buffer.from(op.key).toString())
+const keysOf = (store: GatedStore, i: number): string[] => store.writes[i]!.ops.map(op =>
+  Buffer.from(op.key).toString())
 
 describe('group commit', () => {
   test('what comes in one turn shares a synced write; nobody is told before it returns', () => {
@@ -106,7 +111,8 @@ describe('group commit', () => {
   })
 
   test('urgent goes first; completion is first in, first out within each urgency', () => {
-    fc.assert(fc.property(fc.array(fc.record({ urgent: fc.boolean(), turn: fc.boolean(), bytes: fc.integer({ min: 1, max: 80 }) }), { maxLength: 40 }),
+    fc.assert(fc.property(fc.array(fc.record({ urgent: fc.boolean(), turn: fc.boolean(),
+      bytes: fc.integer({ min: 1, max: 80 }) }), { maxLength: 40 }),
       steps => {
         const { store, clock, committer, log } = made(100)
         for (const [i, { urgent, turn, bytes }] of steps.entries()) {
@@ -115,7 +121,8 @@ describe('group commit', () => {
         }
         clock.turn()
         while (store.inFlight > 0) store.complete()
-        const numbers = (kind: string): number[] => log.filter(name => name.startsWith(kind)).map(name => Number(name.slice(1)))
+        const numbers = (kind: string): number[] => log.filter(name => name.startsWith(kind)).map(name =>
+          Number(name.slice(1)))
         for (const kind of ['u', 'n']) expect(numbers(kind)).toEqual(numbers(kind).toSorted((a, b) => a - b))
         expect(log).toHaveLength(steps.length)
       }), runs)
@@ -150,7 +157,8 @@ describe('group commit', () => {
     let parts = 0
     const part = (): CommitPart => {
       parts++
-      return { write: ops => { ops.push({ type: 'put', key: key('part'), value: key('') }) }, settled: () => { log.push('settled') } }
+      return { write: ops => { ops.push({ type: 'put', key: key('part'), value: key('') }) },
+        settled: () => { log.push('settled') } }
     }
     committer.gather({ bytes: 1 }).part(owner, part)
     put(committer, 'a', log)

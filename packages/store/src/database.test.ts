@@ -78,7 +78,8 @@ class Bench {
 function put(database: Database, name: string): Promise<void> {
   const commit = database.committer.gather({ bytes: 1 })
   commit.put(Buffer.from(name), Buffer.from(name))
-  return new Promise((resolve, reject) => { commit.onDurable(error => { if (error === undefined) resolve(); else reject(error) }) })
+  return new Promise((resolve,
+    reject) => { commit.onDurable(error => { if (error === undefined) resolve(); else reject(error) }) })
 }
 
 describe('after a failed write', () => {

@@ -214,7 +214,9 @@ export function levelStoreOpener(
     open: () => LevelStore.open(options),
     async suspect() {
       const damage = [...await damagedLogRecords(path), ...await brokenSeals(path)]
-      if (damage.length > 0) log.error('records of the store are damaged and will be missing', { path, damage: damage.slice(0, damagesNamed) })
+      if (damage.length > 0) {
+        log.error('records of the store are damaged and will be missing', { path, damage: damage.slice(0, damagesNamed) })
+      }
       return damage.length > 0
     },
     async quarantine() {

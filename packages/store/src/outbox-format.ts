@@ -4,7 +4,8 @@ import type { Epoch, EpochReason } from '@holdfast/protos'
 import { tables } from './tables.ts'
 
 /**
- * Keys and small values of the outbox (docs/storage.md). Batches are stored as they are; they carry a format version and
+ * Keys and small values of the outbox (docs/storage.md). Batches are stored as they are; they carry a format version
+ * and
  * CRCs of their own. Small values end with a CRC-32 over key and value: what a store gives back is not believed unseen.
  */
 const format = 1
@@ -101,7 +102,8 @@ export function decodeAcked(key: Buffer, sealedValue: Buffer): AckedEntry | unde
   const value = opened(key, sealedValue)
   if (value?.length !== 25) return undefined
   const entry = { acked: readUint64(value, 1), first: readUint64(value, 9), dropped: readUint64(value, 17) }
-  return entry.first <= entry.acked && Number.isSafeInteger(entry.acked) && Number.isSafeInteger(entry.dropped) ? entry : undefined
+  return entry.first <= entry.acked && Number.isSafeInteger(entry.acked) && Number.isSafeInteger(entry.dropped) ?
+    entry : undefined
 }
 
 function sealed(key: Buffer, value: Buffer): Buffer {
@@ -121,5 +123,6 @@ function opened(key: Buffer, sealedValue: Buffer): Buffer | undefined {
 /** True for the tables that the outbox keeps. */
 export function isOutboxKey(key: Buffer): boolean {
   const table = key[0]
-  return table === tables.outboxLane || table === tables.outboxEpoch || table === tables.outboxBatch || table === tables.outboxAcked
+  return table === tables.outboxLane || table === tables.outboxEpoch || table === tables.outboxBatch ||
+    table === tables.outboxAcked
 }

@@ -1,7 +1,8 @@
 import { BatchError, batchNext, encodeGap, epochFromBytes, laneNamePattern, readBatchHeader } from '@holdfast/protos'
 import type { BatchHeader, BootId } from '@holdfast/protos'
 import type { Clock, Log, Random } from '@holdfast/runtime'
-import { decodeAcked, decodeEpoch, decodeLane, encodeEpoch, encodeLane, isOutboxKey, laneEnd, laneKey, offsetKey, offsetOfKey,
+import { decodeAcked, decodeEpoch, decodeLane, encodeEpoch, encodeLane, isOutboxKey, laneEnd, laneKey, offsetKey,
+  offsetOfKey,
   tableEnd } from './outbox-format.ts'
 import type { EpochEntry } from './outbox-format.ts'
 import type { OutboxLane } from './outbox-lane.ts'
@@ -32,7 +33,8 @@ export function tryHeader(value: Buffer): BatchHeader | undefined {
  *
  * Resolves with the largest uptime stamp seen, milliseconds.
  */
-export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean, components: LoadComponents): Promise<number> {
+export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
+  components: LoadComponents): Promise<number> {
   lane.reset()
   const epochEntries = await scanAll(store, tables.outboxEpoch, lane.id)
   const ackedKey = laneKey(tables.outboxAcked, lane.id)
@@ -44,7 +46,8 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   for (const { key, value } of epochEntries) {
     const entry = decodeEpoch(key, value)
     if (entry === undefined) repairs.push({ type: 'del', key })
-    else lane.epochs.push({ start: entry.start, epoch: entry.epoch, predecessor: entry.predecessor, reason: entry.reason })
+    else lane.epochs.push({ start: entry.start, epoch: entry.epoch, predecessor: entry.predecessor,
+      reason: entry.reason })
   }
   let endSuspect = suspect
   lane.dropped = acked?.dropped ?? 0
@@ -104,7 +107,8 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   }
   if (!seen) lane.first = expected
   if (damagedAt !== undefined) damage.push({ base: damagedAt, next: damagedAt + 1, records: 0 })
-  // The last batch of a lane is never trimmed, and an epoch begins in the commit of its first batch: an end below what was
+  // The last batch of a lane is never trimmed, and an epoch begins in the commit of its first batch: an end below what
+  // was
   // acknowledged, or below the newest epoch's start, means that the end is lost.
   const knownEnd = Math.max(acked?.acked ?? 0, lane.epochs.at(-1)?.start ?? 0)
   const endLost = expected < knownEnd
@@ -159,7 +163,8 @@ function beginEpochAt(lane: OutboxLane, start: number, repairs: WriteOp[], compo
 }
 
 /**
- * Where the entry of an epoch is gone, its batches still name it: it begins where the first of them is. In a re-identified
+ * Where the entry of an epoch is gone, its batches still name it: it begins where the first of them is. In a
+ * re-identified
  * stretch stored names are old ones on purpose, until the first batch that was appended to it.
  */
 function restoreEpoch(lane: OutboxLane, header: BatchHeader, repairs: WriteOp[]): void {
@@ -172,14 +177,17 @@ function restoreEpoch(lane: OutboxLane, header: BatchHeader, repairs: WriteOp[])
 function putEpoch(lane: OutboxLane, entry: EpochEntry, repairs: WriteOp[]): void {
   const key = offsetKey(tables.outboxEpoch, lane.id, entry.start)
   repairs.push({ type: 'put', key, value: encodeEpoch(key, entry, lane.name) })
-  lane.epochs = [...lane.epochs.filter(({ start }) => start < entry.start), entry, ...lane.epochs.filter(({ start }) => start > entry.start)]
+  lane.epochs = [...lane.epochs.filter(({ start }) => start !== entry.start), entry].toSorted((a,
+    b) => a.start - b.start)
 }
 
 /**
- * Names of the lanes that are stored, by id. Where a lane's own entry is damaged its epochs name it; where none does, it
+ * Names of the lanes that are stored, by id. Where a lane's own entry is damaged its epochs name it; where none does,
+ * it
  * is the one of `configured` that is missing, or else `lane-<id>`: its records are sent all the same.
  */
-export async function loadLaneNames(store: Store, configured: readonly string[]): Promise<{ readonly names: Map<number, string>, readonly repairs: WriteOp[] }> {
+export async function loadLaneNames(store: Store, configured: readonly string[]):
+Promise<{ readonly names: Map<number, string>, readonly repairs: WriteOp[] }> {
   const names = new Map<number, string>()
   const repairs: WriteOp[] = []
   for (const { key, value } of await scanAll(store, tables.outboxLane)) {
@@ -190,7 +198,8 @@ export async function loadLaneNames(store: Store, configured: readonly string[])
   const nameless: number[] = []
   for (const id of await lanesWithoutEntry(store, names)) {
     const named = (await scanAll(store, tables.outboxEpoch, id)).map(({ key, value }) => decodeEpoch(key, value)?.lane)
-    const found = named.findLast(name => name !== undefined && laneNamePattern.test(name) && ![...names.values()].includes(name))
+    const found = named.findLast(name => name !== undefined && laneNamePattern.test(name) &&
+      ![...names.values()].includes(name))
     if (found !== undefined) names.set(id, found)
     // A key that is damaged may name a lane that never was.
     else if (await hasBatch(store, id)) nameless.push(id)
@@ -225,7 +234,8 @@ function laneOp(id: number, name: string): WriteOp {
 }
 
 async function hasBatch(store: Store, id: number): Promise<boolean> {
-  for (const { value } of await store.scan({ gte: laneKey(tables.outboxBatch, id), lt: laneEnd(tables.outboxBatch, id) })) {
+  for (const { value } of await store.scan({ gte: laneKey(tables.outboxBatch, id), lt: laneEnd(tables.outboxBatch,
+    id) })) {
     if (tryHeader(value)?.lane === id) return true
   }
   return false
@@ -257,7 +267,8 @@ export function writeSynced(store: Store, ops: readonly WriteOp[]): Promise<void
  * Copies what is sound of a quarantined outbox into a new store, in steps of about 1 MiB; call before Outbox.open with
  * `suspect: true`. Resolves with the batches taken over and the entries that were damaged.
  */
-export async function salvageOutbox(entries: AsyncIterable<StoreEntry>, store: Store): Promise<{ batches: number, damaged: number }> {
+export async function salvageOutbox(entries: AsyncIterable<StoreEntry>, store: Store): Promise<{ batches: number,
+  damaged: number }> {
   let ops: WriteOp[] = []
   let bytes = 0
   const result = { batches: 0, damaged: 0 }

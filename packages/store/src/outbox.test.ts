@@ -13,7 +13,8 @@ import { tables } from './tables.ts'
 
 const topic = new RecordTopic('devices/plant/pump/telemetry', 'plant/pump')
 const lane = (options: Partial<LaneOptions> = {}): LaneOptions => ({
-  priority: 'normal', bytesMax: 2 ** 30, ageMaxMs: undefined, overflow: 'reject', commitIntervalMs: 0, keepBytes: 0, keepAgeMs: 1e12, ...options
+  priority: 'normal', bytesMax: 2 ** 30, ageMaxMs: undefined, overflow: 'reject', commitIntervalMs: 0, keepBytes: 0,
+    keepAgeMs: 1e12, ...options
 })
 
 /** One edge: a simulated disk whose writes complete at once, and time that the test moves. */
@@ -85,7 +86,8 @@ class Bench {
       const into = this.outbox.lane(name)!
       const commit = this.outbox.gather(into, text.length)
       this.outbox.append(commit, into, topic, Buffer.from(text))
-      await new Promise<void>((resolve, reject) => { commit.onDurable(error => { if (error === undefined) resolve(); else reject(error) }) })
+      await new Promise<void>((resolve,
+        reject) => { commit.onDurable(error => { if (error === undefined) resolve(); else reject(error) }) })
     }
   }
 
@@ -109,7 +111,8 @@ class Bench {
   async acknowledge(next: number, name = 'telemetry'): Promise<void> {
     const from = this.outbox.lane(name)!.acked
     const batches = (await this.read(from, name)).filter(batch => batch.next <= next)
-    this.outbox.acknowledge(this.outbox.lane(name)!, next, batches.map(({ base, next: end, bytes }) => ({ base, next: end, bytes: bytes.length })))
+    this.outbox.acknowledge(this.outbox.lane(name)!, next, batches.map(({ base, next: end, bytes }) => ({ base,
+      next: end, bytes: bytes.length })))
     await this.settle()
   }
 
@@ -135,7 +138,8 @@ describe('appending and reading', () => {
     await it.append(['c'])
     expect(await it.texts()).toEqual(['a', 'b', 'c'])
     const [hello] = it.outbox.helloLanes()
-    expect(hello!.epochs.map(({ start, next, predecessor }) => [start, next, predecessor])).toEqual([[0, 2, undefined], [2, 3, first]])
+    expect(hello!.epochs.map(({ start, next, predecessor }) => [start, next, predecessor])).toEqual([[0, 2, undefined],
+      [2, 3, first]])
     expect(it.status()).toMatchObject({ nextOffset: 3, ackedOffset: 0, records: 3 })
     await it.stop()
   })
@@ -264,7 +268,8 @@ describe('giving up the oldest', () => {
 })
 
 describe('damage', () => {
-  const damaged = async (change: (entries: readonly { key: Buffer, value: Buffer }[]) => readonly WriteOp[]): Promise<Bench> => {
+  const damaged = async (change: (entries: readonly { key: Buffer, value: Buffer }[]) =>
+    readonly WriteOp[]): Promise<Bench> => {
     const it = await bench()
     await it.append(['a', 'b'])
     await it.restart()
@@ -313,13 +318,15 @@ describe('damage', () => {
     await it.append(['b'])
     const epochs = it.outbox.helloLanes()[0]!.epochs.map(({ epoch }) => epoch)
     await it.stop()
-    await it.change(entries => entries.filter(({ key }) => key[0] === tables.outboxEpoch).map(({ key }) => ({ type: 'del', key })))
+    await it.change(entries => entries.filter(({ key }) => key[0] === tables.outboxEpoch).map(({ key }) =>
+      ({ type: 'del', key })))
     await it.start()
     expect(it.outbox.helloLanes()[0]!.epochs.map(({ epoch }) => epoch).slice(0, 2)).toEqual(epochs)
     await it.stop()
   })
 
-  test.each([tables.outboxLane, tables.outboxEpoch, tables.outboxAcked])('small values of table %i are not believed with a bit flipped', async table => {
+  test.each([tables.outboxLane, tables.outboxEpoch,
+    tables.outboxAcked])('small values of table %i are not believed with a bit flipped', async table => {
     const it = await bench()
     await it.append(['a', 'b', 'c'])
     await it.acknowledge(1)
@@ -385,7 +392,8 @@ describe('damage', () => {
 describe('comparing with the cloud', () => {
   const mark = (it: Bench, order: number, next: number, crc = 0): Watermark =>
     ({ lane: 1, epoch: it.outbox.helloLanes()[0]!.epochs[order]!.epoch, next, crc })
-  const crcAt = async (it: Bench, end: number): Promise<number> => readBatchHeader((await it.read(end - 1))[0]!.bytes).crc
+  const crcAt = async (it: Bench, end: number): Promise<number> =>
+    readBatchHeader((await it.read(end - 1))[0]!.bytes).crc
 
   const twoEpochs = async (): Promise<Bench> => {
     const it = await bench({ telemetry: lane({ keepBytes: 1e6 }) })
@@ -394,20 +402,24 @@ describe('comparing with the cloud', () => {
     await it.append(['d', 'e'])
     return it
   }
-  const compare = async (it: Bench, ...marks: Watermark[]) => await it.outbox.compare(it.outbox.lane('telemetry')!, marks)
+  const compare = async (it: Bench, ...marks: Watermark[]) => await it.outbox.compare(it.outbox.lane('telemetry')!,
+    marks)
 
   test('our own bytes at the watermark are believed, others mean that the lane diverged', async () => {
     const it = await twoEpochs()
     expect(await compare(it, mark(it, 0, 2, await crcAt(it, 2)), mark(it, 1, 3))).toEqual({ kind: 'position', next: 2 })
     expect(await compare(it, mark(it, 0, 2, 12345), mark(it, 1, 3))).toMatchObject({ kind: 'diverged', next: 2 })
-    expect(await compare(it, mark(it, 0, 3, await crcAt(it, 3)), mark(it, 1, 4, await crcAt(it, 4)))).toEqual({ kind: 'position', next: 4 })
+    expect(await compare(it, mark(it, 0, 3, await crcAt(it, 3)), mark(it, 1, 4, await crcAt(it, 4)))).toEqual({
+      kind: 'position', next: 4 })
     await it.stop()
   })
 
-  test('more of an older epoch than is here comes from a later state of this disk; more of our own does not', async () => {
+  test('more of an older epoch than is here comes from a later state of this disk; more of our own does not',
+    async () => {
     const it = await twoEpochs()
     expect(await compare(it, mark(it, 0, 9, 777), mark(it, 1, 3))).toEqual({ kind: 'position', next: 3 })
-    expect(await compare(it, mark(it, 0, 3, await crcAt(it, 3)), mark(it, 1, 9, 777))).toMatchObject({ kind: 'diverged', next: 9 })
+    expect(await compare(it, mark(it, 0, 3, await crcAt(it, 3)), mark(it, 1, 9, 777))).toMatchObject({
+      kind: 'diverged', next: 9 })
     await it.stop()
   })
 
@@ -443,7 +455,8 @@ describe('comparing with the cloud', () => {
     const before = it.outbox.lane('telemetry')!.epochs.map(({ epoch }) => epoch)
     await it.outbox.reidentify(it.outbox.lane('telemetry')!)
     const epochs = it.outbox.helloLanes()[0]!.epochs
-    expect(epochs.map(({ start, next, reason }) => [start, next, reason])).toEqual([[0, 1, 'started'], [1, 5, 're-identified']])
+    expect(epochs.map(({ start, next, reason }) => [start, next, reason])).toEqual([[0, 1, 'started'],
+      [1, 5, 're-identified']])
     expect(before).not.toContain(epochs[1]!.epoch)
     for (const { bytes } of await it.read(1)) expect(readBatchHeader(bytes).epoch).toBe(epochs[1]!.epoch)
     await it.restart()

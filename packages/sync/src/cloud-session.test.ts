@@ -6,13 +6,15 @@ import type { CloudEvent, CloudState } from './cloud-session.ts'
 
 const options = { helloMs: 10_000, deadMs: 25_000, software: '2.0.0' }
 const hello: Hello = {
-  kind: 'hello', protocolMin: 1, protocolMax, bootId: '0000000000000001' as Hello['bootId'], connectCounter: 1, clusterUid: '', logId: '',
+  kind: 'hello', protocolMin: 1, protocolMax, bootId: '0000000000000001' as Hello['bootId'], connectCounter: 1,
+    clusterUid: '', logId: '',
   wallMs: 0, uptimeMs: 0, clockSynchronised: true, lanes: [], software: '1.0.0'
 }
 const events: { readonly [K in CloudEvent['kind']]: Extract<CloudEvent, { kind: K }> } = {
   opened: { kind: 'opened' },
   hello: { kind: 'hello', hello },
-  welcomed: { kind: 'welcomed', welcome: { clusterUid: 'c', logId: 'l', wallMs: 0, watermarks: [], windowBytes: 1, software: '2.0.0' } },
+  welcomed: { kind: 'welcomed', welcome: { clusterUid: 'c', logId: 'l', wallMs: 0, watermarks: [], windowBytes: 1,
+    software: '2.0.0' } },
   refuse: { kind: 'refuse', code: 'NO', message: 'why', retryAfterMs: 5 },
   violation: { kind: 'violation', code: 'FRAME_MALFORMED', message: 'nonsense' },
   probe: { kind: 'probe', nonce: 3 },
@@ -20,7 +22,8 @@ const events: { readonly [K in CloudEvent['kind']]: Extract<CloudEvent, { kind: 
   closed: { kind: 'closed' }
 }
 const pathTo: Readonly<Record<CloudState, readonly CloudEvent[]>> = {
-  greeting: [events.opened], opening: [events.opened, events.hello], live: [events.opened, events.hello, events.welcomed],
+  greeting: [events.opened], opening: [events.opened, events.hello], live: [events.opened, events.hello,
+    events.welcomed],
   closed: [events.closed]
 }
 
@@ -38,11 +41,13 @@ const gone: Cell = ['closed', 'end']
 /** docs/spec/session.md, SES-10. */
 const table: Readonly<Record<CloudState, Readonly<Record<CloudEvent['kind'], Cell>>>> = {
   greeting: {
-    opened: ['greeting', 'set-alarm'], hello: ['opening', 'open-streams', 'set-alarm'], welcomed: ['greeting'], refuse: refused,
+    opened: ['greeting', 'set-alarm'], hello: ['opening', 'open-streams', 'set-alarm'], welcomed: ['greeting'],
+      refuse: refused,
     violation: refused, probe: refused, alarm: refused, closed: gone
   },
   opening: {
-    opened: ['opening'], hello: refused, welcomed: ['live', 'send'], refuse: refused, violation: refused, probe: ['opening', 'send'],
+    opened: ['opening'], hello: refused, welcomed: ['live', 'send'], refuse: refused, violation: refused,
+      probe: ['opening', 'send'],
     alarm: ['opening', 'set-alarm'], closed: gone
   },
   live: {
@@ -50,7 +55,8 @@ const table: Readonly<Record<CloudState, Readonly<Record<CloudEvent['kind'], Cel
     alarm: ['live', 'set-alarm'], closed: gone
   },
   closed: {
-    opened: ['closed'], hello: ['closed'], welcomed: ['closed'], refuse: ['closed'], violation: ['closed'], probe: ['closed'],
+    opened: ['closed'], hello: ['closed'], welcomed: ['closed'], refuse: ['closed'], violation: ['closed'],
+      probe: ['closed'],
     alarm: ['closed'], closed: ['closed']
   }
 }
@@ -69,10 +75,14 @@ test('versions: the highest that both speak, or a sentence that says which side 
   const newer = new CloudSession(options)
   newer.step({ kind: 'hello', hello: { ...hello, protocolMin: 1, protocolMax: 99 } }, 0)
   expect(newer.protocol).toBe(protocolMax)
-  const tooNew = new CloudSession(options).step({ kind: 'hello', hello: { ...hello, protocolMin: 98, protocolMax: 99 } }, 0)
-  expect(tooNew[0]).toMatchObject({ kind: 'send', frame: { code: 'PROTOCOL_UNSUPPORTED', message: expect.stringContaining('upgrade cloudcore') } })
-  const tooOld = new CloudSession(options).step({ kind: 'hello', hello: { ...hello, protocolMin: 0, protocolMax: 0 } }, 0)
-  expect(tooOld[0]).toMatchObject({ kind: 'send', frame: { code: 'PROTOCOL_UNSUPPORTED', message: expect.stringContaining('upgrade edgecore') } })
+  const tooNew = new CloudSession(options).step({ kind: 'hello', hello: { ...hello, protocolMin: 98,
+    protocolMax: 99 } }, 0)
+  expect(tooNew[0]).toMatchObject({ kind: 'send', frame: { code: 'PROTOCOL_UNSUPPORTED',
+    message: expect.stringContaining('upgrade cloudcore') } })
+  const tooOld = new CloudSession(options).step({ kind: 'hello', hello: { ...hello, protocolMin: 0, protocolMax: 0 } },
+    0)
+  expect(tooOld[0]).toMatchObject({ kind: 'send', frame: { code: 'PROTOCOL_UNSUPPORTED',
+    message: expect.stringContaining('upgrade edgecore') } })
 })
 
 test('silence ends a session; bytes do not', () => {
@@ -84,5 +94,6 @@ test('silence ends a session; bytes do not', () => {
 
 test('no alarm is shorter than a millisecond: a smaller rest would ring for ever', () => {
   const session = at('live')
-  expect(session.step({ kind: 'alarm', bytesReceived: 0 }, 24_999.999_999_999)).toEqual([{ kind: 'set-alarm', delayMs: 1 }])
+  expect(session.step({ kind: 'alarm', bytesReceived: 0 }, 24_999.999_999_999)).toEqual([{ kind: 'set-alarm',
+    delayMs: 1 }])
 })

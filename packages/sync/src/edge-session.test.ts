@@ -45,29 +45,35 @@ const stopped: Cell = ['stopped', 'close', 'end']
 /** docs/spec/session.md, SES-1. */
 const table: Readonly<Record<EdgeState, Readonly<Record<EdgeEvent['kind'], Cell>>>> = {
   stopped: {
-    start: ['dialing', 'dial', 'set-alarm'], stop: nothing('stopped'), alarm: nothing('stopped'), opened: nothing('stopped'),
+    start: ['dialing', 'dial', 'set-alarm'], stop: nothing('stopped'), alarm: nothing('stopped'),
+      opened: nothing('stopped'),
     welcome: nothing('stopped'), refuse: nothing('stopped'), compared: nothing('stopped'), restart: nothing('stopped'),
     violation: nothing('stopped'), closed: nothing('stopped')
   },
   waiting: {
-    start: nothing('waiting'), stop: ['stopped', 'end'], alarm: ['dialing', 'dial', 'set-alarm'], opened: nothing('waiting'),
+    start: nothing('waiting'), stop: ['stopped', 'end'], alarm: ['dialing', 'dial', 'set-alarm'],
+      opened: nothing('waiting'),
     welcome: nothing('waiting'), refuse: nothing('waiting'), compared: nothing('waiting'), restart: nothing('waiting'),
     violation: nothing('waiting'), closed: nothing('waiting')
   },
   dialing: {
-    start: nothing('dialing'), stop: stopped, alarm: broken, opened: ['greeting', 'send'], welcome: broken, refuse: broken,
+    start: nothing('dialing'), stop: stopped, alarm: broken, opened: ['greeting', 'send'], welcome: broken,
+      refuse: broken,
     compared: nothing('dialing'), restart: broken, violation: broken, closed: lost
   },
   greeting: {
-    start: nothing('greeting'), stop: stopped, alarm: broken, opened: broken, welcome: ['comparing', 'compare', 'set-alarm'], refuse: broken,
+    start: nothing('greeting'), stop: stopped, alarm: broken, opened: broken, welcome: ['comparing', 'compare',
+      'set-alarm'], refuse: broken,
     compared: nothing('greeting'), restart: broken, violation: broken, closed: lost
   },
   comparing: {
-    start: nothing('comparing'), stop: stopped, alarm: ['comparing', 'set-alarm'], opened: broken, welcome: broken, refuse: broken,
+    start: nothing('comparing'), stop: stopped, alarm: ['comparing', 'set-alarm'], opened: broken, welcome: broken,
+      refuse: broken,
     compared: nothing('live'), restart: broken, violation: broken, closed: lost
   },
   live: {
-    start: nothing('live'), stop: stopped, alarm: ['live', 'set-alarm'], opened: broken, welcome: broken, refuse: broken,
+    start: nothing('live'), stop: stopped, alarm: ['live', 'set-alarm'], opened: broken, welcome: broken,
+      refuse: broken,
     compared: nothing('live'), restart: broken, violation: broken, closed: lost
   }
 }
@@ -89,7 +95,8 @@ test('a probe goes out after silence, and the link is dead after more', () => {
   ])
   it.step({ kind: 'alarm', bytesReceived: 0, drainMs: 0 }, 15_000)
   it.step({ kind: 'alarm', bytesReceived: 0, drainMs: 0 }, 20_000)
-  expect(it.step({ kind: 'alarm', bytesReceived: 0, drainMs: 0 }, 25_000).map(({ kind }) => kind)).toEqual(['close', 'end', 'set-alarm'])
+  expect(it.step({ kind: 'alarm', bytesReceived: 0, drainMs: 0 }, 25_000).map(({ kind }) => kind)).toEqual(['close',
+    'end', 'set-alarm'])
 })
 
 test('any byte is a sign of life', () => {

@@ -3,14 +3,16 @@ import { expect, test } from 'vitest'
 import { DeliveryRate } from './delivery-rate.ts'
 import { FrameScheduler } from './frame-scheduler.ts'
 
-const runs = { numRuns: Number(process.env['RUNS'] ?? 200), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
+const runs = { numRuns: Number(process.env['RUNS'] ?? 200), ...process.env['SEED'] !== undefined &&
+  { seed: Number(process.env['SEED']) } }
 
 test('nothing ready, nothing next', () => {
   expect(new FrameScheduler<string>().next([])).toBeUndefined()
 })
 
 test('busy classes get their weights’ shares', () => {
-  fc.assert(fc.property(fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 5 }), fc.integer({ min: 100, max: 5000 }),
+  fc.assert(fc.property(fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 5 }),
+    fc.integer({ min: 100, max: 5000 }),
     (weights, frameBytes) => {
       const scheduler = new FrameScheduler<number>()
       for (const [id, weight] of weights.entries()) scheduler.setClass(id, weight)

@@ -1,8 +1,10 @@
-import { BatchError, batchBytesMax, batchNext, checkBatchBody, frameBytesMax, readBatchHeader, splitBatches } from '@holdfast/protos'
+import { BatchError, batchBytesMax, batchNext, checkBatchBody, frameBytesMax, readBatchHeader,
+  splitBatches } from '@holdfast/protos'
 import type { BatchHeader, Epoch, HelloLane, LogAck, LogBatches, LogPart, Watermark } from '@holdfast/protos'
 
 /** Codes with which a cloud session ends over what the edge sent. */
-export type ReceiveErrorCode = 'BATCH_CORRUPT' | 'LOG_HOLE' | 'LOG_UNKNOWN_EPOCH' | 'LOG_WINDOW_EXCEEDED' | 'FRAME_MALFORMED'
+export type ReceiveErrorCode =
+  'BATCH_CORRUPT' | 'LOG_HOLE' | 'LOG_UNKNOWN_EPOCH' | 'LOG_WINDOW_EXCEEDED' | 'FRAME_MALFORMED'
 
 export class ReceiveError extends Error {
   readonly code: ReceiveErrorCode
@@ -65,7 +67,8 @@ export class LogReceiver {
         if (whole === undefined) this.#partBytes += frame.data.length
         else received.push(this.#check(whole, readBatchHeader(whole)))
       } else {
-        for (const { batch, header } of splitBatches(this.#unpack(frame, decompress))) received.push(this.#check(batch, header))
+        for (const { batch, header } of splitBatches(this.#unpack(frame, decompress))) received.push(this.#check(batch,
+          header))
       }
     } catch (error) {
       if (error instanceof BatchError) throw new ReceiveError('BATCH_CORRUPT', error.message)
@@ -73,7 +76,8 @@ export class LogReceiver {
     }
     for (const { batch } of received) this.#pendingBytes += batch.length
     if (this.#pendingBytes > rawWindowsMax * this.#windowBytes + frameBytesMax) {
-      throw new ReceiveError('LOG_WINDOW_EXCEEDED', `${this.#pendingBytes} bytes unacknowledged, the window is ${this.#windowBytes} on the wire`)
+      throw new ReceiveError('LOG_WINDOW_EXCEEDED',
+        `${this.#pendingBytes} bytes unacknowledged, the window is ${this.#windowBytes} on the wire`)
     }
     return received
   }
@@ -103,7 +107,8 @@ export class LogReceiver {
   #unpack(frame: LogBatches, decompress: Decompress): Buffer {
     if (frame.rawLength === 0) return frame.batches
     if (frame.rawLength > frameBytesMax) {
-      throw new ReceiveError('FRAME_MALFORMED', `frame of ${frame.rawLength} bytes decompressed, bound ${frameBytesMax}`)
+      throw new ReceiveError('FRAME_MALFORMED',
+        `frame of ${frame.rawLength} bytes decompressed, bound ${frameBytesMax}`)
     }
     try {
       const raw = decompress(frame.batches, frame.rawLength)
@@ -117,9 +122,11 @@ export class LogReceiver {
   #assemble(part: LogPart): Buffer | undefined {
     let assembly = this.#assemblies.get(part.lane)
     if (assembly === undefined) {
-      if (!this.#laneOrder.has(part.lane)) throw new ReceiveError('LOG_UNKNOWN_EPOCH', `lane ${part.lane} was not in Hello`)
+      if (!this.#laneOrder.has(part.lane)) throw new ReceiveError('LOG_UNKNOWN_EPOCH',
+        `lane ${part.lane} was not in Hello`)
       if (part.batchLength > batchBytesMax) {
-        throw new ReceiveError('FRAME_MALFORMED', `batch of ${part.batchLength} bytes announced, bound ${batchBytesMax}`)
+        throw new ReceiveError('FRAME_MALFORMED',
+          `batch of ${part.batchLength} bytes announced, bound ${batchBytesMax}`)
       }
       assembly = { bytes: Buffer.allocUnsafeSlow(part.batchLength), filled: 0 }
       this.#assemblies.set(part.lane, assembly)
@@ -127,7 +134,8 @@ export class LogReceiver {
     const { bytes, filled } = assembly
     if (part.batchLength !== bytes.length || part.position !== filled || part.data.length === 0 ||
       filled + part.data.length > bytes.length) {
-      throw new ReceiveError('FRAME_MALFORMED', `part at ${part.position} of ${part.batchLength}, expected ${filled} of ${bytes.length}`)
+      throw new ReceiveError('FRAME_MALFORMED',
+        `part at ${part.position} of ${part.batchLength}, expected ${filled} of ${bytes.length}`)
     }
     part.data.copy(bytes, filled)
     assembly.filled += part.data.length

@@ -48,13 +48,17 @@ const compressBytesMin = 384
 const partBytes = 16 * 1024
 const partMs = 50
 /**
- * Less than this waits for company until `companyMs` after the lane's last frame: at a thousand records a second, a frame a
- * record would cost more in headers, system calls and fsyncs of the cloud than the record. What comes out of silence goes
+ * Less than this waits for company until `companyMs` after the lane's last frame: at a thousand records a second, a
+ * frame a
+ * record would cost more in headers, system calls and fsyncs of the cloud than the record. What comes out of silence
+ * goes
  * at once.
  */
 const lonelyBytes = 800
 const companyMs = 2
-/** Batches in flight, before compression, in windows: what compresses well must not fill the cloud's memory (SES-32). */
+/**
+ * Batches in flight, before compression, in windows: what compresses well must not fill the cloud's memory (SES-32).
+ */
 const rawWindowsMax = 8
 /** Read ahead of what is sent, per lane. */
 const readBytes = 512 * 1024
@@ -73,14 +77,17 @@ interface Lane {
   sentMs: number
   /** Bytes of ready[0] that went out in parts. */
   partPosition: number
-  inFlight: { readonly base: number, readonly next: number, readonly bytes: number, readonly wireBytes: number, readonly mark: RateMark }[]
+  inFlight: { readonly base: number, readonly next: number, readonly bytes: number, readonly wireBytes: number,
+    readonly mark: RateMark }[]
 }
 
 /**
- * Decides what goes up the tunnel, and when (docs/spec/session.md, SES-20 ff.). Pure: the host reads, sends, and tells it
+ * Decides what goes up the tunnel, and when (docs/spec/session.md, SES-20 ff.). Pure: the host reads, sends, and tells
+ * it
  * what happened; time comes in as an argument.
  *
- * A batch is sent once per session, in the lane's order, while the bytes in flight stay within max(64 KiB, delivered rate
+ * A batch is sent once per session, in the lane's order, while the bytes in flight stay within max(64 KiB, delivered
+ * rate
  * × 250 ms) and the window that the cloud gave (design §4.7).
  */
 export class LogSender {
@@ -221,7 +228,9 @@ export class LogSender {
     return delayMs === Infinity ? undefined : { kind: 'wait', delayMs: Math.max(1, Math.ceil(delayMs)) }
   }
 
-  /** True where one part already takes long. An unknown rate counts as fast: the bound on bytes in flight holds anyway. */
+  /**
+   * True where one part already takes long. An unknown rate counts as fast: the bound on bytes in flight holds anyway.
+   */
   #isSlow(): boolean {
     const rate = this.#rate.bytesPerSecond
     return rate > 0 && rate < partBytes * 1000 / partMs
@@ -240,7 +249,8 @@ export class LogSender {
       lane.partPosition = 0
       this.#taken(lane, 1)
       this.#inFlightRawBytes += batch.bytes.length
-      lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes: data.length, mark })
+      lane.inFlight.push({ base: batch.base, next: batch.next, bytes: batch.bytes.length, wireBytes: data.length,
+        mark })
     } else this.#parts.push({ bytes: data.length, mark })
     return { kind: 'send', lane: lane.id, frame, bytes: data.length }
   }
@@ -249,7 +259,8 @@ export class LogSender {
     const target = this.#isSlow() ? partBytes : frameBytesTarget
     let count = 1
     let bytes = lane.ready[0]!.bytes.length
-    while (count < lane.ready.length && bytes + lane.ready[count]!.bytes.length <= target) bytes += lane.ready[count++]!.bytes.length
+    while (count < lane.ready.length &&
+      bytes + lane.ready[count]!.bytes.length <= target) bytes += lane.ready[count++]!.bytes.length
     const batches = this.#taken(lane, count)
     const whole = count === 1 ? batches[0]!.bytes : Buffer.concat(batches.map(batch => batch.bytes), bytes)
     let body = whole

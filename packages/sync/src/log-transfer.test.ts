@@ -3,19 +3,24 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { BatchBuilder, RecordTopic, batchNext, encodeGap, readBatchHeader } from '@holdfast/protos'
 import type { BootId, Epoch, HelloLane, LogBatches, LogPart, Watermark } from '@holdfast/protos'
-import { SeededRandom } from '@holdfast/runtime'
 import { LogReceiver, ReceiveError } from './log-receiver.ts'
 import type { ReceivedBatch } from './log-receiver.ts'
 import { LogSender } from './log-sender.ts'
 import type { SendableBatch } from './log-sender.ts'
 
-const runs = { numRuns: Number(process.env['RUNS'] ?? 60), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
+const runs = { numRuns: Number(process.env['RUNS'] ?? 60), ...process.env['SEED'] !== undefined &&
+  { seed: Number(process.env['SEED']) } }
 const compress = (bytes: Buffer): Buffer => zstdCompressSync(bytes)
 const decompress = (bytes: Buffer, bytesMax: number): Buffer => zstdDecompressSync(bytes, { maxOutputLength: bytesMax })
 const topic = new RecordTopic('t', 'plant/d')
 const old = '1111111111111111' as Epoch
 const current = '2222222222222222' as Epoch
-const noise = Buffer.from(new SeededRandom(5).bytes(300_000))
+/** Bytes that do not compress. */
+const noise = Buffer.alloc(300_000)
+for (let i = 0, state = 5; i < noise.length; i++) {
+  state = Math.imul(state, 1_664_525) + 1_013_904_223 >>> 0
+  noise[i] = state >>> 24
+}
 
 /** Each lane has an epoch of its own. */
 const epochOf = (lane: number): Epoch => String(lane).repeat(16) as Epoch
@@ -46,7 +51,8 @@ class Transfer {
     this.lanes = lanes
     this.#rate = rate
     const ends = [...lanes].map(([id, batches]) => ({ id, durable: batches.at(-1)?.next ?? 0 }))
-    this.sender = new LogSender(ends.map(({ id, durable }) => ({ id, weight: id === 1 ? 16 : 4, patient, acked: 0, durable })), windowBytes, compress)
+    this.sender = new LogSender(ends.map(({ id, durable }) => ({ id, weight: id === 1 ? 16 : 4, patient, acked: 0,
+      durable })), windowBytes, compress)
     const hello: HelloLane[] = ends.map(({ id, durable }) => ({ id, name: `lane${id}`, epochs: [
       { epoch: epochOf(id), predecessor: undefined, start: 0, first: 0, next: durable, reason: 'started' }
     ] }))
@@ -79,7 +85,8 @@ class Transfer {
       if (output?.kind === 'read') {
         const wanted = this.lanes.get(output.lane)!.filter(({ next }) => next > output.from)
         let bytes = 0
-        this.sender.read(output.lane, wanted.filter(({ bytes: { length } }, at) => (bytes += length) <= output.bytesMax || at === 0))
+        this.sender.read(output.lane, wanted.filter(({ bytes: { length } },
+          at) => (bytes += length) <= output.bytesMax || at === 0))
         continue
       }
       if (output?.kind === 'send') {
@@ -92,7 +99,8 @@ class Transfer {
       }
       const next = onWay.shift()
       if (next === undefined) {
-        if (output === undefined) return [...this.lanes].every(([id, batches]) => (this.acknowledged.get(id) ?? 0) === (batches.at(-1)?.next ?? 0))
+        if (output === undefined) return [...this.lanes].every(([id, batches]) =>
+          (this.acknowledged.get(id) ?? 0) === (batches.at(-1)?.next ?? 0))
         this.nowMs += output.delayMs
         continue
       }
@@ -128,13 +136,16 @@ function batches(lane: number, sizes: readonly (readonly number[])[]): SendableB
 describe('from sender to receiver', () => {
   test('every batch arrives once, in order, as it was, whatever the link and the window', () => {
     fc.assert(fc.property(
-      fc.array(fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 40 }),
-      fc.constantFrom(4_000, 50_000, 1_000_000, 100_000_000), fc.constantFrom(10_000, 65_536, 4 * 1024 * 1024), fc.boolean(),
+      fc.array(fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 20 }), { minLength: 1,
+        maxLength: 40 }),
+      fc.constantFrom(4_000, 50_000, 1_000_000, 100_000_000), fc.constantFrom(10_000, 65_536, 4 * 1024 * 1024),
+        fc.boolean(),
       (sizes, rate, windowBytes, patient) => {
         const lane = batches(1, sizes)
         const transfer = new Transfer(new Map([[1, lane]]), rate, windowBytes, patient)
         expect(transfer.run()).toBe(true)
-        expect(transfer.arrived.get(1)!.map(({ batch: bytes }) => bytes.equals(lane[transfer.arrived.get(1)!.findIndex(r => r.batch === bytes)]!.bytes))
+        expect(transfer.arrived.get(1)!.map(({ batch: bytes }) =>
+          bytes.equals(lane[transfer.arrived.get(1)!.findIndex(r => r.batch === bytes)]!.bytes))
           .every(Boolean)).toBe(true)
         expect(transfer.arrived.get(1)!.map(({ header }) => header.base)).toEqual(lane.map(({ base }) => base))
         expect(transfer.sender.inFlightBytes).toBe(0)
@@ -156,7 +167,8 @@ describe('from sender to receiver', () => {
     const lane: SendableBatch[] = []
     for (let base = 0; base < 400; base++) {
       flat.add(topic, Buffer.alloc(900, 7), 0)
-      const bytes = flat.encode({ lane: 1, epoch: epochOf(1), base, bootId: '3333333333333333' as BootId, wallMs: 0, uptimeMs: 0, clockSynchronised: true })
+      const bytes = flat.encode({ lane: 1, epoch: epochOf(1), base, bootId: '3333333333333333' as BootId, wallMs: 0,
+        uptimeMs: 0, clockSynchronised: true })
       lane.push({ base, next: base + 1, bytes })
     }
     const transfer = new Transfer(new Map([[1, lane]]), 1e9, 4096)
@@ -210,7 +222,8 @@ describe('the sender', () => {
     sender.next(0)
     sender.read(1, [batch(1, current, 0, [1, 1, 1]), batch(1, current, 3, [1, 1, 1])])
     while (sender.next(0) !== undefined) { /* all of it */ }
-    const at = (next: number): number[] => sender.acknowledged([{ lane: 1, epoch: current, next, crc: 0 }], 1).map(({ next: end }) => end)
+    const at = (next: number): number[] => sender.acknowledged([{ lane: 1, epoch: current, next, crc: 0 }],
+      1).map(({ next: end }) => end)
     expect(at(2)).toEqual([])
     expect(at(5)).toEqual([3])
     expect(at(5)).toEqual([])
@@ -245,15 +258,20 @@ describe('the receiver refuses', () => {
 
   test('a hole, and an epoch after its successor; not a repetition', () => {
     expect(code(() => receiver().receive(frame(batch(1, old, 6, [1])), decompress))).toBe('LOG_HOLE')
-    expect(code(() => receiver().receive(frame(batch(1, old, 5, [1]), batch(1, old, 7, [1])), decompress))).toBe('LOG_HOLE')
-    expect(code(() => receiver().receive(frame(batch(1, current, 10, [1]), batch(1, old, 5, [1])), decompress))).toBe('LOG_HOLE')
-    expect(code(() => receiver().receive(frame(batch(1, old, 3, [1, 1]), batch(1, old, 5, [1])), decompress))).toBe('none')
+    expect(code(() => receiver().receive(frame(batch(1, old, 5, [1]), batch(1, old, 7, [1])),
+      decompress))).toBe('LOG_HOLE')
+    expect(code(() => receiver().receive(frame(batch(1, current, 10, [1]), batch(1, old, 5, [1])),
+      decompress))).toBe('LOG_HOLE')
+    expect(code(() => receiver().receive(frame(batch(1, old, 3, [1, 1]), batch(1, old, 5, [1])),
+      decompress))).toBe('none')
   })
 
   test('an epoch or a lane that Hello did not name', () => {
-    expect(code(() => receiver().receive(frame(batch(1, '9999999999999999' as Epoch, 0, [1])), decompress))).toBe('LOG_UNKNOWN_EPOCH')
+    expect(code(() => receiver().receive(frame(batch(1, '9999999999999999' as Epoch, 0, [1])),
+      decompress))).toBe('LOG_UNKNOWN_EPOCH')
     expect(code(() => receiver().receive(frame(batch(7, old, 5, [1])), decompress))).toBe('LOG_UNKNOWN_EPOCH')
-    expect(code(() => receiver().receive({ kind: 'log-part', lane: 7, batchLength: 100, position: 0, data: noise.subarray(0, 10) }, decompress)))
+    expect(code(() => receiver().receive({ kind: 'log-part', lane: 7, batchLength: 100, position: 0,
+      data: noise.subarray(0, 10) }, decompress)))
       .toBe('LOG_UNKNOWN_EPOCH')
   })
 
@@ -284,8 +302,10 @@ describe('the receiver refuses', () => {
 
   test('a decompression bomb', () => {
     const bomb = zstdCompressSync(Buffer.alloc(50 * 1024 * 1024))
-    expect(code(() => receiver().receive({ kind: 'log-batches', rawLength: 1000, batches: bomb }, decompress))).toBe('FRAME_MALFORMED')
-    expect(code(() => receiver().receive({ kind: 'log-batches', rawLength: 2 ** 31, batches: bomb }, decompress))).toBe('FRAME_MALFORMED')
+    expect(code(() => receiver().receive({ kind: 'log-batches', rawLength: 1000, batches: bomb },
+      decompress))).toBe('FRAME_MALFORMED')
+    expect(code(() => receiver().receive({ kind: 'log-batches', rawLength: 2 ** 31, batches: bomb },
+      decompress))).toBe('FRAME_MALFORMED')
   })
 
   test('more than its window, many times over', () => {
@@ -300,12 +320,14 @@ describe('the receiver refuses', () => {
     const [received] = it.receive(frame(batch(1, old, 5, [1, 1])), decompress)
     expect(it.takeAck()).toBeUndefined()
     it.settled(received!, 7, received!.header.crc)
-    expect(it.takeAck()).toEqual({ kind: 'log-ack', partBytes: 0, watermarks: [{ lane: 1, epoch: old, next: 7, crc: received!.header.crc }] })
+    expect(it.takeAck()).toEqual({ kind: 'log-ack', partBytes: 0, watermarks: [{ lane: 1, epoch: old, next: 7,
+      crc: received!.header.crc }] })
     expect(it.takeAck()).toBeUndefined()
   })
 
   test('a gap counts as what it covers', () => {
-    const bytes = encodeGap(5, { reason: 'overflow', records: 5 }, { lane: 1, epoch: old, base: 5, bootId: '3333333333333333' as BootId, wallMs: 0, uptimeMs: 0, clockSynchronised: true })
+    const bytes = encodeGap(5, { reason: 'overflow', records: 5 }, { lane: 1, epoch: old, base: 5,
+      bootId: '3333333333333333' as BootId, wallMs: 0, uptimeMs: 0, clockSynchronised: true })
     const it = receiver()
     it.receive({ kind: 'log-batches', rawLength: 0, batches: bytes }, decompress)
     expect(batchNext(readBatchHeader(bytes))).toBe(10)
