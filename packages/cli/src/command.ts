@@ -13,6 +13,8 @@ export interface CommandHost {
   readonly clock: Clock
   /** How long ago an RFC 3339 timestamp was, in milliseconds. */
   ageMs(timestamp: string): number
+  /** Runs when the process exits, also by a fault that nobody caught; must not wait for anything. */
+  onExit(task: () => void): void
   /** Standard output, for what was asked for; resolves when more may follow. */
   write(text: string): Promise<void>
   /** Standard error, for what a person should know beside it; a newline is added. */

@@ -37,6 +37,7 @@ const host: CommandHost = {
   shutdown: shutdown.signal,
   clock,
   ageMs: timestamp => Date.now() - Date.parse(timestamp),
+  onExit: task => void process.on('exit', task),
   write: text => new Promise((resolve, reject) => {
     process.stdout.write(text, error => { if (error) reject(error); else resolve() })
   }),

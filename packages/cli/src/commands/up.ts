@@ -50,6 +50,7 @@ export const up = defineCommand({
         settings: [...settings.flat(), ...more]
       }, host.clock)
       daemons.push(daemon)
+      host.onExit(() => daemon.kill())
       return { daemon, urls: await daemon.ready(readyWithinMs, host.shutdown) }
     }
     try {
