@@ -150,6 +150,14 @@ test('delays grow to the ceiling, with full jitter, and a stable session clears 
   expect(it.step(events.closed, 61_000)).toContainEqual({ kind: 'set-alarm', delayMs: 100 })
 })
 
+test('a link that flaps is tried again within a second', () => {
+  const it = session(1)
+  it.step(events.start, 0)
+  for (let i = 0; i < 8; i++) { it.step(events.closed, 0); it.step(events.alarm, 0) }
+  for (const event of [events.opened, events.welcome, events.compared]) it.step(event, 1000)
+  expect(it.step(events.closed, 3000)).toContainEqual({ kind: 'set-alarm', delayMs: 800 })
+})
+
 test('what the cloud asks for is a least', () => {
   const it = session(0)
   it.step(events.start, 0)

@@ -49,6 +49,8 @@ export interface EdgeSessionOptions {
 
 /** A session that lasted so long clears the count of attempts. */
 const stableMs = 60_000
+/** A link that came up and went sooner keeps at most so many on the count: it flaps, but it is there. */
+const attemptsOfShortLink = 3
 /** Opening, Hello and Welcome have to be through by then. */
 const greetingMs = 15_000
 /** An alarm that comes later than this was held up by our own event loop, which says nothing about the link. */
@@ -99,7 +101,9 @@ function dial(session: EdgeSession, nowMs: number): EdgeEffect[] {
 
 /** Ends the session and waits for the next try: at once with jitter first, then exponentially with full jitter. */
 function retry(session: EdgeSession, reason: EndReason, detail: string, nowMs: number, leastMs = 0): EdgeEffect[] {
-  if (session.state === 'live' && nowMs - session.liveSinceMs >= stableMs) session.attempts = 0
+  if (session.state === 'live') {
+    session.attempts = nowMs - session.liveSinceMs >= stableMs ? 0 : Math.min(session.attempts, attemptsOfShortLink)
+  }
   const ceiling = Math.min(session.options.retryDelayMaxMs, session.options.retryDelayMs * 2 ** Math.min(session.attempts, 20))
   session.attempts++
   session.state = 'waiting'

@@ -153,7 +153,7 @@ describe('from sender to receiver', () => {
       }), runs)
   })
 
-  test('a batch larger than what may be in flight gets through a slow link (its parts are acknowledged as they arrive)', () => {
+  test('a batch larger than what may be in flight gets through a slow link', () => {
     const lane = batches(1, [[10], [10], [250_000], [10]])
     const transfer = new Transfer(new Map([[2, batches(2, [[5000]])], [1, lane]]), 20_000, 4 * 1024 * 1024)
     transfer.learnRate()
