@@ -63,7 +63,7 @@ describe('the cluster identity', () => {
     await using folder = await temporaryFolder()
     const first = await open(folder.path)
     const clock = new ShiftedClock()
-    clock.shiftMs = 8 * yearMs
+    clock.shiftMs = 24 * yearMs
     const log = new KeptLog()
     const later = await open(folder.path, [], clock, log)
     expect(later.server).toEqual(first.server)
