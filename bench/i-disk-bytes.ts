@@ -11,7 +11,7 @@ type Key = 'flatOut' | 'flatOutProcess' | 'steady' | 'steadyDefault' | 'slowDay'
   | 'quietCommitsDay' | 'fsyncsPerCommit' | 'recordsPerFsync'
 
 const recordBytes = 128
-const slowSeconds = 10
+const slowSeconds = 8
 const daySeconds = 86_400
 
 /** Bytes on the disk and commits, for what `load` sends. */
@@ -66,7 +66,7 @@ export const diskBytes: BenchRow<Key> = {
   question: 'How many bytes reach the disk for a byte of record, and what does a quiet node write in a day?',
   how: 'Sectors written to a loop device that holds only edgecore\'s data directory, so the file system\'s own are '
     + 'in (without root: write_bytes of the process). Per byte of payload, 128 B a record. 1 k/s is with '
-    + 'commitIntervalMs: 1000, every other row with the defaults. A day is 10 s, scaled. Fsyncs are counted by '
+    + 'commitIntervalMs: 1000, every other row with the defaults. A day is 8 s, scaled. Fsyncs are counted by '
     + 'strace in a run of 2 k/s for 3 s, beside the daemon\'s own count of commits.',
   columns: {
     flatOut: { title: 'flat out, bytes per byte of record', unit: '×', atMost: 1 },
@@ -88,7 +88,7 @@ export const diskBytes: BenchRow<Key> = {
     })
     await using _unmounted = disk
     return await repeat(context, async () => {
-      const flat = await written(disk, [], {}, 5)
+      const flat = await written(disk, [], {}, 4)
       // Every publisher waits up to a second for its commit: the window holds what it sends meanwhile.
       const steady = await written(disk, ['lanes.telemetry.commitIntervalMs=1000'], { rate: 1000, window: 100 }, 6)
       const steadyDefault = await written(disk, [], { rate: 1000 }, 4)

@@ -36,6 +36,13 @@ console.log(`edgecore ${configuration.edgecoreFlags.join(' ')}`)
 console.log(`cloudcore ${configuration.cloudcoreFlags.join(' ')}`)
 console.log(configuration.settings)
 
+if (machine.loadAverage > 0.5) {
+  const load = machine.loadAverage.toFixed(1)
+  console.log(`the load average is ${load}: others are at work here, and what follows shows that too`)
+}
+// Ctrl-C reaches the daemons too; they end, the row under way fails, and what it made is removed. A second one ends this.
+process.once('SIGINT', () => { console.error('stopping') })
+
 const results: RowResult[] = []
 for (const row of benchRows.filter(each => positionals.length === 0 || positionals.includes(each.id))) {
   console.log(`\n${row.id}. ${row.question}`)

@@ -23,6 +23,7 @@ else if (readFileSync(page, 'utf8') !== text) {
 function render(path: string, run: BenchRun): string {
   const { machine, versions, configuration } = run
   const rounds = Math.max(...run.rows.map(row => row.rounds.length))
+  const others = machine.loadAverage > 0.5 ? ': others were at work, and these numbers are theirs too' : ''
   const minutes = Math.round(run.seconds / 60)
   const gibibytes = Math.round(machine.memoryBytes / 2 ** 30)
   const flags = (of: readonly string[]): string =>
@@ -39,7 +40,7 @@ from day to day. Each value is the median of ${rounds} round${rounds === 1 ? '' 
 |---|---|
 | measured | ${run.startedAt.slice(0, 16).replace('T', ' ')} UTC, commit ${run.commit}, ${minutes} minutes |
 | machine | ${machine.cores} × ${machine.processor}, ${gibibytes} GiB, Linux ${machine.kernel}, ${machine.disk} |
-| busy before the start | load average ${machine.loadAverage.toFixed(1)} |
+| load average before the start | ${machine.loadAverage.toFixed(1)}${others} |
 | versions | Holdfast ${versions.holdfast}, Node.js ${versions.node} |
 | edgecore | ${flags(configuration.edgecoreFlags)} |
 | cloudcore | ${flags(configuration.cloudcoreFlags)} |
