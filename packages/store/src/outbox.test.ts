@@ -436,6 +436,23 @@ describe('comparing with the cloud', () => {
     await it.stop()
   })
 
+  test('what was trimmed since Hello named it is not skipped: another Hello has to say that it is gone', async () => {
+    const it = await bench()
+    await it.append(['a', 'b'])
+    await it.acknowledge(2)
+    await it.pass(2000)
+    const [hello] = it.outbox.helloLanes()
+    expect(hello!.epochs[0]!.first).toBe(1)
+    await it.append(['c'])
+    await it.acknowledge(2)
+    it.outbox.lane('telemetry')!.dirty = true
+    await it.pass(6000)
+    await it.pass(6000)
+    expect(it.status().firstOffset).toBe(2)
+    expect(await compare(it, mark(it, 0, 1))).toEqual({ kind: 'trimmed' })
+    await it.stop()
+  })
+
   test('a gap that reaches beyond the position waits again, whole, and counts once', async () => {
     const it = await twoEpochs()
     await it.stop()

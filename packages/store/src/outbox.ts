@@ -52,6 +52,8 @@ export interface LaneStatus {
 export type Comparison =
   | { readonly kind: 'position', readonly next: number }
   | { readonly kind: 'diverged', readonly epoch: Epoch, readonly next: number }
+  /** What the cloud lacks was trimmed after Hello had named it: another Hello has to say so. */
+  | { readonly kind: 'trimmed' }
 
 /** Memory for batches that are durable and not yet read by the sender, over all lanes. */
 const tailBytesMax = 2 * 1024 * 1024
@@ -442,7 +444,7 @@ export class Outbox {
       if (next > Math.max(lane.acked, entry.start) && !await this.#endsAt(lane, next, watermark!.crc)) {
         return { kind: 'diverged', epoch: entry.epoch, next }
       }
-      if (next < end) return { kind: 'position', next: Math.max(next, lane.first) }
+      if (next < end) return next < lane.first ? { kind: 'trimmed' } : { kind: 'position', next }
     }
     return { kind: 'position', next: lane.durable }
   }

@@ -212,6 +212,10 @@ export class Link {
     for (const lane of outbox.lanes) {
       const comparison = await outbox.compare(lane, welcome.watermarks)
       if (attempt !== this.#attempt) return
+      if (comparison.kind === 'trimmed') {
+        this.#step({ kind: 'restart', reason: 'reopened' })
+        return
+      }
       if (comparison.kind === 'position') {
         await outbox.moveTo(lane, comparison.next)
         continue
