@@ -106,10 +106,11 @@ export function checkLog(simulation: Simulation, entries: readonly LogEntry[]): 
     if (!attempt.acknowledged || attempt.excused !== undefined || lossMayHide) continue
     const covering = gaps.get(`${attempt.edge.options.name}/${attempt.lane}`)?.find(gap => covers(gap, attempt))
     world.expect(covering !== undefined, () =>
-      `LOST: attempt ${attempt.id} (${attempt.device} ${attempt.seq}), acknowledged at ${attempt.edge.name}/${attempt.lane} offset ${attempt.offset}; the log has ` +
+      `LOST: attempt ${attempt.id} (${attempt.device} ${attempt.seq}), acknowledged at ` +
+      `${attempt.edge.name}/${attempt.lane} offset ${attempt.offset}; the log has ` +
       entries.filter(({ node, lane }) => node === attempt.edge.options.name && lane === attempt.lane)
-        .map(entry =>
-          `${entry.epoch.slice(0, 4)}[${entry.base}, ${entry.next})${entry.gap === undefined ? '' : ` ${entry.gap.reason} ${entry.gap.records}`}`).join(', '))
+        .map(({ epoch, base, next, gap }) =>
+          `${epoch.slice(0, 4)}[${base}, ${next})${gap === undefined ? '' : ` ${gap.reason} ${gap.records}`}`).join(', '))
   }
   let gapCount = 0
   for (const list of gaps.values()) gapCount += list.length
@@ -136,7 +137,8 @@ function checkStarts({ world, edges, cloud }: Simulation, streams: ReadonlyMap<E
           continue
         }
         world.expect(stream?.start === entry.start && stream.next === end, () =>
-          `${edge.name}/${lane.name}: epoch ${entry.epoch} is [${entry.start}, ${end}), in the cloud [${stream?.start}, ${stream?.next})`)
+          `${edge.name}/${lane.name}: epoch ${entry.epoch} is [${entry.start}, ${end}), ` +
+          `in the cloud [${stream?.start}, ${stream?.next})`)
       }
     }
   }

@@ -17,6 +17,8 @@ export interface CloudOptions {
   readonly honourSync: boolean
   readonly windowBytes: number
   readonly segmentEntries: number
+  /** No fault of this seed takes away what a disk had made durable. */
+  readonly disksHonest: boolean
 }
 
 export interface RunningCloud { readonly process: SimulatedProcess, readonly log: LevelLog, readonly hub: Hub }
@@ -115,7 +117,10 @@ export class Cloud {
 
   accept(name: NodeName, connection: SimulatedConnection): void {
     this.#connections.add(connection)
-    connection.onFromCloud = kind => { if (kind === 'welcome') this.#welcomed(name, connection.edge.process) }
+    connection.onFromCloud = frame => {
+      if (frame.kind === 'welcome') this.#welcomed(name, connection.edge.process)
+      if (frame.kind === 'refuse') this.#refused(name, frame.code)
+    }
     connection.cloud.events = this.running!.hub.accept(name, connection.side(connection.cloud))
   }
 
@@ -127,8 +132,15 @@ export class Cloud {
       if (end <= epoch.start) continue
       const durable = this.durable.get(epoch.epoch) ?? epoch.start
       this.#world.expect(durable >= end, () =>
-        `${edge.name}/${lane.name}: acknowledged up to ${lane.acked}, the cloud has epoch ${epoch.epoch} up to ${durable}`)
+        `${edge.name}/${lane.name}: acknowledged up to ${lane.acked}, ` +
+        `the cloud has epoch ${epoch.epoch} up to ${durable}`)
     }
+  }
+
+  /** Where all disks are honest nobody ever breaks the protocol, and nothing is anything but what was said of it. */
+  #refused(name: NodeName, code: string): void {
+    const expected = ['LOG_UNAVAILABLE', 'STORE_FAILED', 'SESSION_REPLACED', 'DUPLICATE_IDENTITY'].includes(code)
+    this.#world.expect(expected || !this.options.disksHonest, () => `${name} was refused with ${code}`)
   }
 
   /**

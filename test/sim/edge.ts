@@ -254,7 +254,8 @@ export class Edge {
   describe(): string {
     return this.running?.outbox.lanes.map(lane =>
       `${lane.name} ${lane.first}≤${lane.acked}≤${lane.durable}≤${lane.next} ` +
-      `stored ${lane.storedBytes} kept ${lane.keptBytes} pending ${lane.pendingBytes} epochs ${lane.epochs.map(e => `${e.epoch.slice(0, 4)}@${e.start}`).join(',')}`)
+      `stored ${lane.storedBytes} kept ${lane.keptBytes} pending ${lane.pendingBytes} ` +
+      `epochs ${lane.epochs.map(({ epoch, start }) => `${epoch.slice(0, 4)}@${start}`).join(',')}`)
       .join('; ') ?? 'down'
   }
 }

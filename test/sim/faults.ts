@@ -88,12 +88,14 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
     machine.clockSynchronised = random.chance(0.5)
     world.note(`${machine.name}: the clock jumps by ${machine.wallOffsetMs} ms`)
   },
-  'lane-vanishes': async ({ world, random }, edge) => {
+  'lane-vanishes': async (simulation, edge) => {
+    const { world, random } = simulation
     if (edge.down) return
     edge.missingLanes.add(random.chance(0.5) ? 'bulk' : 'telemetry')
     edge.crash('new configuration', 'kill', 500)
+    if (random.chance(0.4)) return
     world.after(10_000 + random.next() * 30_000, () => {
-      if (edge.missingLanes.size === 0) return
+      if (edge.missingLanes.size === 0 || simulation.healed) return
       edge.missingLanes.clear()
       if (!edge.down) edge.crash('old configuration', 'kill', 500)
     })

@@ -19,7 +19,7 @@ export interface Attempt {
   excused: string | undefined
 }
 
-const filler = Buffer.from(new SeededRandom(7).bytes(64 * 1024))
+const filler = Buffer.from(new SeededRandom(7).bytes(128 * 1024))
 const numberBytes = 12
 
 /** The truth about what was sent, acknowledged and destroyed. */
@@ -57,7 +57,8 @@ export class Ledger {
     const attempt = this.attempts[id]
     this.#world.expect(attempt !== undefined && attempt.device === device && payload.equals(payloadOf(id, attempt.seq,
       attempt.bytes)),
-      () => `wrong data: ${payload.length} bytes of ${device}, attempt ${id}, known as ${attempt?.device} ${attempt?.bytes}`)
+      () => `wrong data: ${payload.length} bytes of ${device}, attempt ${id}, ` +
+        `known as ${attempt?.device} ${attempt?.bytes}`)
     return attempt!
   }
 

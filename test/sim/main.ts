@@ -1,8 +1,14 @@
+import { planOf } from './plan.ts'
 import { simulate } from './simulation.ts'
 
-// Runs seeds one after the other and stops at the first that fails: `node test/sim/main.ts FIRST COUNT`.
+// Runs seeds one after the other and stops at the first that fails: `node test/sim/main.ts FIRST COUNT`; with CLASS in
+// the
+// environment, only those of that class.
 const [first = '1', count = '1'] = process.argv.slice(2)
-for (let seed = Number(first); seed < Number(first) + Number(count); seed++) {
+const { CLASS: onlyClass } = process.env
+for (let seed = Number(first), left = Number(count); left > 0; seed++) {
+  if (onlyClass !== undefined && planOf(seed).faultClass !== onlyClass) continue
+  left--
   const traced = process.env.TRACE === '1'
   const outcome = await simulate(seed, { traced })
   if (traced) console.log(outcome.trace.join('\n'))

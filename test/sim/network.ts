@@ -40,7 +40,7 @@ export class SimulatedConnection {
   readonly edge: End
   readonly cloud: End
   /** Told of every frame that the cloud hands over. */
-  onFromCloud: (kind: Frame['kind']) => void = () => {}
+  onFromCloud: (frame: Frame) => void = () => {}
 
   constructor(name: string, world: World, wire: Wire, edge: SimulatedProcess, cloud: SimulatedProcess) {
     this.name = name
@@ -109,10 +109,11 @@ export class SimulatedConnection {
     const { startMs, atMs } = this.#arrival(other, message.length)
     // The receiver gets bytes of its own, as from a socket.
     const copy = Buffer.from(message)
-    if (own === this.cloud) this.onFromCloud(decodeFrame(copy).kind)
+    if (own === this.cloud) this.onFromCloud(decodeFrame(copy))
     if (this.#world.trace !== undefined) {
       const { kind } = decodeFrame(copy)
-      this.#world.note(`${this.name} ${own === this.edge ? '→' : '←'} ${kind}, ${copy.length} bytes, there in ${(atMs - this.#world.nowMs).toFixed(1)} ms`)
+      this.#world.note(`${this.name} ${own === this.edge ? '→' : '←'} ${kind}, ${copy.length} bytes, ` +
+        `there in ${(atMs - this.#world.nowMs).toFixed(1)} ms`)
     }
     const onWay = { startMs, atMs: Math.max(atMs, other.arriving.at(-1)?.atMs ?? 0), bytes: message.length }
     other.arriving.push(onWay)

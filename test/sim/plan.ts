@@ -36,7 +36,7 @@ const always: readonly [FaultKind, number][] = [
     ['link-flaps', 2],
   ['blackhole', 3], ['slow-link', 3], ['edge-write-error', 3], ['cloud-write-error', 3], ['edge-disk-full', 2],
     ['cloud-disk-full', 1],
-  ['disk-stall', 2], ['event-loop-stall', 2], ['clock-jump', 2], ['lane-vanishes', 1]
+  ['disk-stall', 2], ['event-loop-stall', 2], ['clock-jump', 2], ['lane-vanishes', 2]
 ]
 
 const special: Readonly<Record<FaultClass, readonly [FaultKind, number][]>> = {
@@ -118,7 +118,7 @@ export function planOf(seed: number): Plan {
   }
   return {
     seed, faultClass, edges, lanes, chaosMs, faults: faults.toSorted((a, b) => a.atMs - b.atMs),
-    payloadBytesMax: random.chance(0.25) ? 30_000 : 600,
+    payloadBytesMax: random.chance(0.3) ? 35_000 : 600,
     records: random.integer(450, 800),
     windowBytes: random.chance(0.3) ? 16_384 : random.chance(0.5) ? 262_144 : 4 * 1024 * 1024,
     segmentEntries: random.integer(8, 200),

@@ -48,7 +48,8 @@ export class Publisher {
   }
 
   describe(): string {
-    return `${this.options.device}/${this.options.lane} waiting ${this.#waiting.length} (${this.#waiting[0]?.seq}) sent ${this.#sent} retrying ${this.#retrying}`
+    return `${this.options.device}/${this.options.lane} waiting ${this.#waiting.length} ` +
+      `(${this.#waiting[0]?.seq}) sent ${this.#sent} retrying ${this.#retrying}`
   }
 
   get idle(): boolean { return this.backlog === 0 && this.#waiting.length === 0 }
@@ -83,7 +84,7 @@ export class Publisher {
 
   #payloadBytes(): number {
     const { payloadBytesMax } = this.options
-    const large = this.#random.chance(0.03)
+    const large = this.#random.chance(0.08)
     return 16 + Math.floor(this.#random.next() * (large ? payloadBytesMax : Math.min(payloadBytesMax, 200)))
   }
 

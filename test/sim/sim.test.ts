@@ -22,7 +22,8 @@ function histogram(name: string, numbers: readonly number[], bucket: number): st
   }
   const widest = Math.max(...counts.values())
   const rows = [...counts].toSorted(([a], [b]) => a - b).map(([low, count]) =>
-    `${String(low).padStart(8)}–${String(low + bucket - 1).padEnd(6)} ${'█'.repeat(Math.ceil(count * 40 / widest))} ${count}`)
+    `${String(low).padStart(8)}–${String(low + bucket - 1).padEnd(6)} ` +
+    `${'█'.repeat(Math.ceil(count * 40 / widest))} ${count}`)
   return `${name}, median ${median(numbers)}\n${rows.join('\n')}`
 }
 
@@ -43,7 +44,8 @@ if (onlySeed === undefined) test(`${runs} seeds hold`, { timeout: Math.max(300_0
     histogram('steps', outcomes.map(({ steps }) => steps), 1000),
     histogram('faults', outcomes.map(outcome => outcome.faults), 2),
     histogram('restarts', outcomes.map(({ restarts }) => restarts), 2),
-    `records ${sum(outcomes, ({ records }) => records)}, acknowledged ${sum(outcomes, ({ acknowledged }) => acknowledged)}, ` +
+    `records ${sum(outcomes, ({ records }) => records)}, ` +
+      `acknowledged ${sum(outcomes, ({ acknowledged }) => acknowledged)}, ` +
       `repeated by the sender ${sum(outcomes, ({ repeated }) => repeated)}, gaps ${sum(outcomes, ({ gaps }) => gaps)}`
   ].join('\n\n'))
   expect(median(outcomes.map(({ steps }) => steps))).toBeGreaterThanOrEqual(2000)

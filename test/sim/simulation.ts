@@ -54,7 +54,9 @@ export class Simulation {
     this.world = new World(plan.seed, options.traced ?? false)
     this.ledger = new Ledger(this.world)
     this.cloud = new Cloud({ honourSync: options.forgetful !== 'cloud', windowBytes: plan.windowBytes,
-      segmentEntries: plan.segmentEntries }, this.world)
+      segmentEntries: plan.segmentEntries,
+      disksHonest: !['edge-damage', 'cloud-damage'].includes(plan.faultClass) && options.forgetful === undefined },
+        this.world)
     this.edges = plan.edges.map(({ name, devices }) => {
       const edge = new Edge({ name, honourSync: options.forgetful !== 'edge', lanes: plan.lanes }, this.cloud,
         this.world)
@@ -177,7 +179,8 @@ export class Simulation {
       edge.wire.rate = Infinity
       edge.wire.latencyMs = 5
       edge.machine.process?.spare()
-      if (edge.missingLanes.size > 0) {
+      // A lane that stays away is drained all the same.
+      if (edge.missingLanes.size > 0 && this.random.chance(0.5)) {
         edge.missingLanes.clear()
         if (!edge.down) edge.crash('old configuration', 'kill', 500)
       }
@@ -187,7 +190,8 @@ export class Simulation {
 
   #converged(): boolean {
     return this.cloud.running !== undefined && this.clones.every(({ down }) => down) &&
-      this.edges.every(edge => edge.drained && edge.publishers.every(({ idle }) => idle))
+      this.edges.every(edge => edge.drained &&
+        edge.publishers.every(({ idle, options }) => idle || edge.missingLanes.has(options.lane)))
   }
 
   async #verify(): Promise<{ repeated: number, gaps: number, digest: string }> {
@@ -204,7 +208,8 @@ export class Simulation {
     for (const lane of edge.running!.outbox.lanes) {
       const last = lane.kept.at(-1)?.bytes ?? 0
       this.world.expect(lane.keptBytes <= lane.options.keepBytes + last, () =>
-        `${edge.name}/${lane.name}: ${lane.keptBytes} bytes are kept, bound ${lane.options.keepBytes} and the last batch`)
+        `${edge.name}/${lane.name}: ${lane.keptBytes} bytes are kept, ` +
+        `bound ${lane.options.keepBytes} and the last batch`)
       this.world.expect(lane.storedBytes === 0,
         () => `${edge.name}/${lane.name}: ${lane.storedBytes} bytes wait, nothing should`)
     }

@@ -39,8 +39,12 @@ export class World {
   /** Ends the run with this error, from wherever it is found. */
   fail(error: unknown): void { this.#failure ??= error instanceof Error ? error : new Error(String(error)) }
 
+  /** Throws, and ends the run also where the code under test catches what is thrown. */
   expect(holds: boolean, what: () => string): void {
-    if (!holds) throw new SimulationFailure(what())
+    if (holds) return
+    const failure = new SimulationFailure(what())
+    this.fail(failure)
+    throw failure
   }
 
   after(delayMs: number, task: () => void): Timer {
