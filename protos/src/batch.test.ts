@@ -1,18 +1,23 @@
 import { crc32, zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { BatchBuilder, BatchError, RecordTopic, batchBodyBytesTarget, batchBytesMax, batchHeaderBytes, batchNext, checkBatchBody,
-  encodeGap, gapReasons, readBatchBody, readBatchHeader, readGap, readRecords, recordPayloadBytesMax, restampEpoch, splitBatches } from './batch.ts'
+import { BatchBuilder, BatchError, RecordTopic, batchBodyBytesTarget, batchBytesMax, batchHeaderBytes, batchNext,
+  checkBatchBody,
+  encodeGap, gapReasons, readBatchBody, readBatchHeader, readGap, readRecords, recordPayloadBytesMax, restampEpoch,
+    splitBatches } from './batch.ts'
 import type { BatchStamp } from './batch.ts'
 import type { BootId, Epoch } from './ids.ts'
 import { VarintReader, varintLength, writeVarint } from './varint.ts'
 
-const runs = { numRuns: Number(process.env['RUNS'] ?? 200), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
+const runs = { numRuns: Number(process.env['RUNS'] ?? 200), ...process.env['SEED'] !== undefined &&
+  { seed: Number(process.env['SEED']) } }
 const stamp: BatchStamp = {
-  lane: 2, epoch: '00112233445566ff' as Epoch, base: 7, bootId: 'ffeeddccbbaa9988' as BootId, wallMs: 1_767_225_600_000, uptimeMs: 5000,
+  lane: 2, epoch: '00112233445566ff' as Epoch, base: 7, bootId: 'ffeeddccbbaa9988' as BootId,
+    wallMs: 1_767_225_600_000, uptimeMs: 5000,
   clockSynchronised: true
 }
-const topics = ['devices/plant/pump/telemetry', 'a', 'ünïcode/⌁'].map((topic, i) => new RecordTopic(topic, `plant/device-${i}`))
+const topics = ['devices/plant/pump/telemetry', 'a', 'ünïcode/⌁'].map((topic, i) => new RecordTopic(topic,
+  `plant/device-${i}`))
 
 function batchOf(payloads: readonly Uint8Array[], at: Partial<BatchStamp> = {}): Buffer {
   const builder = new BatchBuilder()
@@ -35,17 +40,21 @@ describe('a batch of records', () => {
         const batch = batchOf(payloads, { base })
         const header = readBatchHeader(batch)
         checkBatchBody(batch, header)
-        expect(header).toMatchObject({ kind: 'records', lane: 2, epoch: stamp.epoch, bootId: stamp.bootId, base, count: payloads.length,
+        expect(header).toMatchObject({ kind: 'records', lane: 2, epoch: stamp.epoch, bootId: stamp.bootId, base,
+          count: payloads.length,
           wallMs: stamp.wallMs, uptimeMs: 5000, clockSynchronised: true })
         expect(batchNext(header)).toBe(base + payloads.length)
-        expect(readRecords(batch, header, 10).map(record => ({ ...record, payload: Buffer.from(record.payload) }))).toEqual(
-          payloads.map((payload, i) => ({ offset: base + i, timestampMs: stamp.wallMs + 10 + i * 3, device: topics[i % 3]!.device,
+        expect(readRecords(batch, header, 10).map(record => ({ ...record,
+          payload: Buffer.from(record.payload) }))).toEqual(
+          payloads.map((payload, i) => ({ offset: base + i, timestampMs: stamp.wallMs + 10 + i * 3,
+            device: topics[i % 3]!.device,
             topic: topics[i % 3]!.topic, payload: Buffer.from(payload) })))
       }), runs)
   })
 
   test('is not believed with any bit flipped', () => {
-    fc.assert(fc.property(fc.array(fc.uint8Array({ maxLength: 80 }), { minLength: 1, maxLength: 8 }), fc.nat(), (payloads, where) => {
+    fc.assert(fc.property(fc.array(fc.uint8Array({ maxLength: 80 }), { minLength: 1, maxLength: 8 }), fc.nat(),
+      (payloads, where) => {
       const batch = batchOf(payloads)
       const bit = where % (batch.length * 8)
       batch[bit >> 3]! ^= 1 << (bit & 7)
@@ -71,7 +80,8 @@ describe('a batch of records', () => {
     builder.add(topics[0]!, Buffer.from('a'), 1000)
     builder.add(topics[0]!, Buffer.from('b'), 400)
     const batch = builder.encode(stamp)
-    expect(readRecords(batch, readBatchHeader(batch)).map(({ timestampMs }) => timestampMs)).toEqual([stamp.wallMs, stamp.wallMs])
+    expect(readRecords(batch, readBatchHeader(batch)).map(({ timestampMs }) => timestampMs)).toEqual([stamp.wallMs,
+      stamp.wallMs])
   })
 
   test('keeps its content under another epoch', () => {
@@ -146,7 +156,8 @@ describe('hostile bytes', () => {
 test('concatenated batches are cut apart, and a cut one is refused', () => {
   const [one, two] = [batchOf([Buffer.from('one')]), batchOf([Buffer.from('two'), Buffer.from('three')], { base: 8 })]
   const joined = Buffer.concat([one, two])
-  expect([...splitBatches(joined)].map(({ batch, header }) => [batch.length, header.base])).toEqual([[one.length, 7], [two.length, 8]])
+  expect([...splitBatches(joined)].map(({ batch, header }) => [batch.length, header.base])).toEqual([[one.length, 7],
+    [two.length, 8]])
   for (let cut = 1; cut < two.length; cut++) {
     expect(() => [...splitBatches(joined.subarray(0, joined.length - cut))]).toThrow(BatchError)
   }
