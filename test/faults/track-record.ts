@@ -17,6 +17,11 @@ export const trackRecord: readonly FoundBug[] = [
     reproducedBy: 'test/faults/damage.test.ts, rounds `empty-table`, `truncate-table` and `remove-table`'
   },
   {
+    what: 'A flipped bit in CURRENT gave an I/O error that counted as passing: cloudcore did not start.',
+    foundBy: 'damaged cloud log, `flip-current`',
+    reproducedBy: 'packages/store/src/level-store.test.ts; test/faults/damage.test.ts'
+  },
+  {
     what: 'What could not be read back from the database was not asked for again until something new arrived.',
     foundBy: 'reading the code behind the one above',
     reproducedBy: 'test/faults/damage.test.ts'

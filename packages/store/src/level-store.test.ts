@@ -196,11 +196,13 @@ describe('a LevelStore and its opener', () => {
   it.each([
     ['CURRENT is missing', async (db: string) => unlink(join(db, 'CURRENT'))],
     ['CURRENT is empty', async (db: string) => truncate(join(db, 'CURRENT'))],
+    ...[0, 4, 10, 15].map(at =>
+      [`a bit of CURRENT is flipped, at ${at}`, async (db: string) => flipBit(join(db, 'CURRENT'), at)] as const),
     ['the manifest is empty', async (db: string) => truncate(await manifestOf(db))],
     ['the manifest is missing', async (db: string) => unlink(await manifestOf(db))],
     ['a bit of the manifest is flipped', async (db: string) => flipBit(await manifestOf(db), 20)],
     ['a table is missing', async (db: string) => unlink((await filesOf(db, '.ldb'))[0]!)]
-  ])('is corrupt, not emptied, where %s (L11)', async (_what, damage) => {
+  ] as const)('is corrupt, not emptied, where %s (L11)', async (_what, damage) => {
     await fill(1000)
     await damage(path)
     await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })

@@ -1,4 +1,4 @@
-import { mkdir, open as openFile, readdir, rename, rmdir } from 'node:fs/promises'
+import { mkdir, open as openFile, readFile, readdir, rename, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { HoldfastError, describeError } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
@@ -93,7 +93,9 @@ export class LevelStore implements Store {
       await syncFolder(dirname(options.path))
     } catch (error) {
       await db.close()
-      throw storeError(options.path, 'open', error)
+      const failure = storeError(options.path, 'open', error)
+      if (failure.code !== 'STORE_FAILED' || !await leadsNowhere(options.path)) throw failure
+      throw new HoldfastError('STORE_CORRUPT', failure.message, { cause: error })
     }
     return new LevelStore(db, options.path)
   }
@@ -292,6 +294,19 @@ async function refuseHeadlessFiles(path: string): Promise<void> {
   }
 }
 
+/**
+ * After an open that failed, and not for want of the lock: true where CURRENT leads to no manifest, which LevelDB calls
+ * an I/O error, but no retry brings back.
+ */
+async function leadsNowhere(path: string): Promise<boolean> {
+  try {
+    const current = await readFile(join(path, 'CURRENT'), 'latin1')
+    return !/^MANIFEST-\d+\n$/.test(current) || !(await readdir(path)).includes(current.trimEnd())
+  } catch {
+    return false
+  }
+}
+
 function systemCode(error: unknown): unknown { return (error as { code?: unknown }).code }
 
 /** Maps an error of `level` or of the system. The innermost cause carries LevelDB's own sentence. */
@@ -306,9 +321,9 @@ function storeError(path: string, what: string, error: unknown): HoldfastError<S
 function codeOf(levelCode: unknown, message: string): StoreErrorCode {
   if (levelCode === 'LEVEL_LOCKED') return 'STORE_LOCKED'
   if (levelCode === 'LEVEL_CORRUPTION') return 'STORE_CORRUPT'
-  // A manifest or table that is not there, or a table shorter than a footer or than its index says. LevelDB calls it an
+  // A table that is not there, or a table shorter than a footer or than its index says. LevelDB calls it an
   // I/O error, but no retry brings it back.
-  if (levelCode === 'LEVEL_IO_ERROR' && /(MANIFEST-\d+|\d+\.(ldb|sst)): (No such file|Invalid argument)/.test(message)) {
+  if (levelCode === 'LEVEL_IO_ERROR' && /\d+\.(ldb|sst): (No such file|Invalid argument)/.test(message)) {
     return 'STORE_CORRUPT'
   }
   return 'STORE_FAILED'
