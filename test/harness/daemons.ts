@@ -57,9 +57,20 @@ export class Daemon {
 
   /**
    * Starts it and waits until it is ready. A later start listens where the first one did, so that the other side finds
-   * it again. `environment` adds to the options'.
+   * it again; while somebody else's connection has that port, which the system gave it meanwhile, it is tried again.
+   * `environment` adds to the options'.
    */
   async start(environment: Readonly<Record<string, string>> = {}): Promise<void> {
+    for (const deadline = performance.now() + 20_000; ;) {
+      try {
+        return await this.#startOnce(environment)
+      } catch (error) {
+        if (this.running || performance.now() > deadline || !this.log.slice(-4000).includes('EADDRINUSE')) throw error
+      }
+    }
+  }
+
+  async #startOnce(environment: Readonly<Record<string, string>>): Promise<void> {
     await rm(join(this.dataDir, 'endpoints.json'), { force: true })
     const ports = this.name === 'cloudcore' ? ['tunnel', 'https', 'ops'] as const : ['mqtt', 'http', 'ops'] as const
     const sets = [
@@ -73,8 +84,13 @@ export class Daemon {
     })
     this.#child = child
     child.stderr.setEncoding('utf8').on('data', (text: string) => { this.log = (this.log + text).slice(-256 * 1024) })
+    const closed = once(child, 'close')
     this.endpoints = await until(`${this.name} is ready`, async () => {
-      if (!this.running) throw new Error(`${this.name} ended: ${this.log.slice(-2000)}`)
+      if (!this.running) {
+        // Its last words may still be on their way.
+        await closed
+        throw new Error(`${this.name} ended: ${this.log.slice(-2000)}`)
+      }
       const text = await readFile(join(this.dataDir, 'endpoints.json'), 'utf8').catch(() => undefined)
       return text === undefined ? undefined : JSON.parse(text) as Endpoints
     })
