@@ -78,7 +78,8 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
   },
   'event-loop-stall': ({ world, random, cloud }, edge) => {
     const { process } = (random.chance(0.3) ? cloud : edge).machine
-    if (process !== undefined) process.stalledUntilMs = world.nowMs + random.integer(1000, 30_000)
+    if (process === undefined) return
+    process.stalledUntilMs = Math.max(process.stalledUntilMs, world.nowMs + random.integer(1000, 30_000))
   },
   'clock-jump': ({ world, random, cloud }, edge) => {
     const { machine } = random.chance(0.3) ? cloud : edge

@@ -55,7 +55,7 @@ export class SimulatedProcess {
   input(task: () => void): void {
     if (!this.alive) return
     if (this.#world.nowMs < this.stalledUntilMs) {
-      this.#world.after(this.stalledUntilMs - this.#world.nowMs, () => { this.input(task) })
+      this.#world.at(this.stalledUntilMs, () => { this.input(task) })
       return
     }
     task()

@@ -117,7 +117,7 @@ export class SimulatedConnection {
     }
     const onWay = { startMs, atMs: Math.max(atMs, other.arriving.at(-1)?.atMs ?? 0), bytes: message.length }
     other.arriving.push(onWay)
-    this.#world.after(onWay.atMs - this.#world.nowMs, () => {
+    this.#world.at(onWay.atMs, () => {
       other.arriving.shift()
       if (this.broken || other.closed) return
       if (this.#isLost(own)) {
@@ -137,7 +137,7 @@ export class SimulatedConnection {
 
   #sendClose(own: End, other: End, reason: string): void {
     const { atMs } = this.#arrival(other, 2)
-    this.#world.after(Math.max(atMs, other.arriving.at(-1)?.atMs ?? 0) - this.#world.nowMs, () => {
+    this.#world.at(Math.max(atMs, other.arriving.at(-1)?.atMs ?? 0), () => {
       if (this.broken || this.#isLost(own) || (other === this.cloud ? this.#deafCloud : this.#deafEdge)) return
       this.broken = true
       this.#closeEnd(other, `closed there: ${reason}`, 0)

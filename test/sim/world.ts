@@ -47,8 +47,11 @@ export class World {
     throw failure
   }
 
-  after(delayMs: number, task: () => void): Timer {
-    const event: Event = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order++, task }
+  after(delayMs: number, task: () => void): Timer { return this.at(this.nowMs + delayMs, task) }
+
+  /** Tasks for the same moment run in the order of the calls: a delay added to the time might round either way. */
+  at(atMs: number, task: () => void): Timer {
+    const event: Event = { atMs: Math.max(this.nowMs, atMs), order: this.#order++, task }
     this.#push(event)
     return { cancel: () => { event.task = undefined } }
   }
