@@ -9,10 +9,13 @@ import { damage, damageKinds } from './files.ts'
 
 const quarantined = async (dataDir: string): Promise<number> => (await readdir(join(dataDir, 'quarantine')).catch(() => [])).length
 
+/** A round of damage takes seconds; `npm run faults` takes them all. */
+const damageRoundsMax = process.env['RECORD_FAULTS'] === undefined ? 8 : Infinity
+
 describe('a damaged database', () => {
   it('of the node: it starts, salvages, drains, and shows what is gone as gap records', async context => {
     const random = randomOf(300)
-    const count = rounds(2)
+    const count = rounds(2, damageRoundsMax)
     const first = Math.floor(random.next() * damageKinds.length)
     let covered = 0
     let unseen = 0
@@ -64,7 +67,7 @@ describe('a damaged database', () => {
 
   it('of the cloud: it starts, salvages, gets back what nodes hold, and shows the rest as gap records', async context => {
     const random = randomOf(301)
-    const count = rounds(2)
+    const count = rounds(2, damageRoundsMax)
     const first = Math.floor(random.next() * damageKinds.length)
     let covered = 0
     let quarantines = 0
