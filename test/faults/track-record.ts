@@ -24,11 +24,11 @@ export const trackRecord: readonly FoundBug[] = [
   {
     what: 'What could not be read back from the database was not asked for again until something new arrived.',
     foundBy: 'reading the code behind the one above',
-    reproducedBy: 'test/faults/damage.test.ts'
+    reproducedBy: 'no test of its own'
   },
   {
     what: 'Acknowledged records at the end of a log that was cut or emptied after an orderly stop were missing without a gap record; zeros in the middle of a log hid what stood behind them in their block.',
-    foundBy: 'damaged database on the node, `empty-log`, SEED=674276',
+    foundBy: 'damaged database on the node, `empty-log`',
     reproducedBy: 'packages/store/src/level-seal.test.ts; test/faults/damage.test.ts'
   },
   {
