@@ -1,4 +1,4 @@
-// Writes docs/benchmarks.md from the newest run in bench/results/ that has every row; `--check` only compares.
+// Writes docs/benchmarks.md from the newest run in bench/results/ that has most of the rows; `--check` only compares.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
@@ -7,10 +7,11 @@ import {
 import { benchRows } from './rows.ts'
 
 const page = join(projectFolder, 'docs/benchmarks.md')
-const whole = keptRuns().filter(({ run }) => benchRows.every(row => run.rows.some(result => result.id === row.id)))
-const newest = whole.at(-1)
+const missingRows = (run: BenchRun): string[] =>
+  benchRows.filter(row => !run.rows.some(result => result.id === row.id)).map(row => row.id)
+const newest = keptRuns().findLast(({ run }) => missingRows(run).length < benchRows.length / 2)
 if (newest === undefined) {
-  console.error('no run with every row in bench/results/: npm run bench')
+  console.error('no run with most of the rows in bench/results/: npm run bench')
   process.exit(1)
 }
 const text = render(newest.path, newest.run)
@@ -49,7 +50,7 @@ from day to day. Each value is the median of ${rounds} round${rounds === 1 ? '' 
 Every round is in [${path}](../${path}); older runs are beside it. The reader is a process of its own that verifies every
 record: acknowledged but missing is *lost*, a second arrival that the sender did not cause is *twice*.
 
-${run.rows.map(rowText).join('\n')}`
+${missingRows(run).map(id => `Row ${id} was not part of this run.\n\n`).join('')}${run.rows.map(rowText).join('\n')}`
 }
 
 function rowText(row: RowResult): string {
