@@ -14,8 +14,6 @@ export const batchFormat = 1
 export const batchBodyBytesTarget = 64 * 1024
 /** Payload bound of one record. */
 export const recordPayloadBytesMax = 256 * 1024
-/** Topic and device bound of one record, UTF-8 bytes each: the largest MQTT string. */
-export const topicBytesMax = 65_535
 /** No batch is larger, so no decoder believes a larger length. */
 export const batchBytesMax = 512 * 1024
 

@@ -130,9 +130,7 @@ export const edgecoreSchema = section({
     deadAfter: durationMs({ min: 200, max: 3_600_000 }).prefault('25s')
       .describe('Silence after which the link is dead; longer in proportion to what is in flight on a slow link.'),
     retryMax: durationMs({ min: 100, max: 3_600_000 }).prefault('30s')
-      .describe('Longest time between attempts to connect.'),
-    inFlightBytesMax: bytes({ min: 2 ** 16, max: 2 ** 26 }).prefault('4MiB')
-      .describe('Record bytes sent and not acknowledged, at most; fewer on a slow link.')
+      .describe('Longest time between attempts to connect.')
   }),
   log: logSettings()
 }).superRefine((config, context) => {
