@@ -1,6 +1,7 @@
-import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { crc32 } from 'node:zlib'
 import type { BootId, Epoch } from './ids.ts'
 import { VarintReader, varintLength, writeVarint } from './varint.ts'
+import { compress, decompress } from './zstd.ts'
 
 /**
  * The record batch: encoded once on the edge; the same bytes are stored there, sent, checked and stored by the cloud
@@ -22,7 +23,6 @@ export const batchBytesMax = 512 * 1024
  * (a record of 128 bytes: 110 alone, 22 among sixteen).
  */
 const compressBytesMin = 1024
-const compressOptions = { params: { [constants.ZSTD_c_compressionLevel]: 1 } }
 
 export interface BatchHeader {
   readonly kind: 'records' | 'gap'
@@ -168,7 +168,7 @@ export class BatchBuilder {
     const raw = this.#body.subarray(0, this.#length)
     let body = raw
     if (raw.length >= compressBytesMin) {
-      const compressed = zstdCompressSync(raw, compressOptions)
+      const compressed = compress(raw)
       if (compressed.length < raw.length) body = compressed
     }
     const out = writeBatch('records', body === raw ? 'none' : 'zstd', this.#count, raw.length, body, stamp)
@@ -303,7 +303,7 @@ export function readBatchBody(batch: Buffer, header: BatchHeader): Buffer {
   const stored = batch.subarray(batchHeaderBytes, batchHeaderBytes + header.bodyLength)
   if (header.codec === 'none') return stored
   try {
-    const body = zstdDecompressSync(stored, { maxOutputLength: header.rawLength })
+    const body = decompress(stored, header.rawLength)
     if (body.length !== header.rawLength) throw new BatchError(`batch body: ${body.length} bytes, header says ${header.rawLength}`)
     return body
   } catch (error) {

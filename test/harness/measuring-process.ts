@@ -122,6 +122,8 @@ export interface ReaderOptions {
   readonly url: string
   readonly format?: 'batch' | 'ndjson'
   readonly cursor?: string
+  /** Only this one. */
+  readonly lane?: string
   readonly groups?: Readonly<Record<string, readonly [number, number]>>
   readonly reportFile?: string
 }
@@ -131,6 +133,7 @@ export class ReaderProcess extends MeasuringProcess<ReaderResult, ReaderProgress
   static start(options: ReaderOptions): ReaderProcess {
     return new ReaderProcess('./reader.ts', [
       ...flag('url', options.url), ...flag('format', options.format), ...flag('cursor', options.cursor),
+      ...flag('lane', options.lane),
       ...Object.entries(options.groups ?? {})
         .flatMap(([name, [first, last]]) => flag('group', `${name}:${first}-${last}`)),
       ...flag('report-file', options.reportFile)

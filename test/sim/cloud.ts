@@ -1,4 +1,3 @@
-import { zstdDecompressSync } from 'node:zlib'
 import { epochFromBytes } from '@holdfast/protos'
 import type { Epoch } from '@holdfast/protos'
 import { HoldfastError } from '@holdfast/runtime'
@@ -76,8 +75,7 @@ export class Cloud {
           helloMs: 10_000, deadMs: 25_000, software: 'simulated', clusterUid: this.clusterUid,
           windowBytes: this.options.windowBytes, nodesMax: 8
         }, {
-          cloudLog: this.#observed(cloudLog), clock, log, failpoint: process.failpoint,
-          decompress: (bytes, bytesMax) => zstdDecompressSync(bytes, { maxOutputLength: bytesMax })
+          cloudLog: this.#observed(cloudLog), clock, log, failpoint: process.failpoint
         })
         this.running = { process, log: cloudLog, hub }
         world.note(`cloud runs, log ${cloudLog.logId}`)

@@ -5,7 +5,6 @@ import type { NodeName } from '@holdfast/runtime'
 import { Database, Outbox, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions, OutboxLane } from '@holdfast/store'
 import type { Connection, Dialer } from '@holdfast/sync'
-import { constants, zstdCompressSync } from 'node:zlib'
 import { Link } from '../../packages/edgecore/src/link/link.ts'
 import { PeerMemory } from '../../packages/edgecore/src/link/peer-memory.ts'
 import type { Cloud } from './cloud.ts'
@@ -117,8 +116,7 @@ export class Edge {
       bootId, software: 'simulated', probeMs: 10_000, deadMs: 25_000, retryDelayMs: 100, retryDelayMaxMs: 30_000
     }, {
       outbox, peer, clock, random, log, clockSynchronised, failpoint,
-      dialer: this.#dialer(process),
-      compress: bytes => zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
+      dialer: this.#dialer(process)
     })
     const opened = (): void => {
       this.#generations = new Map(outbox.lanes.map(lane => [lane, { next: lane.next, order: [] }]))

@@ -93,8 +93,8 @@ export class Simulation {
       edges.map(edge =>
         `${edge.name} (${edge.running?.link.state}, ${edge.running?.link.lastEnd}): ${edge.describe()}; publishers ` +
         edge.publishers.filter(({ idle }) => !idle).map(publisher => publisher.describe()).join(', ')).join('\n  '))
-    // Trimming comes a second after the last acknowledgement.
-    await world.run(world.nowMs + 3000, () => false, check)
+    // Without new records, trimming comes ten seconds after the last that was written down.
+    await world.run(world.nowMs + 15_000, () => false, check)
     const summary = await this.#verify()
     return {
       steps: world.steps,

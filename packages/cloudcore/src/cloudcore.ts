@@ -1,6 +1,5 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { zstdDecompressSync } from 'node:zlib'
 import { EndpointsFile, SystemClock, SystemRandom, endpointUrl, runAll, watchProcess } from '@holdfast/runtime'
 import type { Failpoint, Log } from '@holdfast/runtime'
 import { levelStoreOpener } from '@holdfast/store'
@@ -47,8 +46,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
     windowBytes: config.tunnel.windowBytes,
     nodesMax: config.tunnel.nodesMax
   }, {
-    cloudLog, clock, log, failpoint,
-    decompress: (bytes, bytesMax) => zstdDecompressSync(bytes, { maxOutputLength: bytesMax })
+    cloudLog, clock, log, failpoint
   })
   metrics.watchHub(hub)
   metrics.watchLog(cloudLog)

@@ -1,6 +1,5 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { constants, zstdCompressSync } from 'node:zlib'
 import { bootIdFromBytes } from '@holdfast/protos'
 import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, runAll, watchProcess } from '@holdfast/runtime'
 import type { Failpoint, Log, Service } from '@holdfast/runtime'
@@ -67,7 +66,6 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   }, {
     outbox, peer, clock, random, log,
     dialer: new WebSocketDialer({ url: config.server ?? identity.serverUrl, tls: identity.tlsOptions, handshakeMs: 10_000 }),
-    compress: bytes => zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }),
     clockSynchronised: trust,
     failpoint
   })

@@ -59,9 +59,16 @@ export type Comparison =
 const tailBytesMax = 2 * 1024 * 1024
 /** Keys deleted in one commit at most. */
 const trimBatchesMax = 512
-/** The acknowledged offset is written down no more often than this, unless there is much to trim. */
+/**
+ * The acknowledged offset is written down, and what it frees is deleted, in the company of new records and no more often
+ * than this …
+ */
 const ackedWriteIntervalMs = 1000
+/** … alone after so long without any, or where there is much to trim. A restart asks the cloud anyway. */
+const ackedWriteAloneMs = 10_000
 const trimBytesEager = 1024 * 1024
+/** Buffers kept for the batches of the next commits. */
+const builderPoolMax = 8
 /** A lane that drops its oldest makes room in steps of this, so that it does not scan for every record. */
 const dropStepBytes = 256 * 1024
 /** How far a `drop-oldest` lane may pass its bound while room is being made; then it refuses for a moment. */
@@ -97,6 +104,7 @@ export class Outbox {
   #ageTimer: { cancel(): void } | undefined
   #closed = false
   readonly #availableListeners = new Set<(lane: OutboxLane) => void>()
+  readonly #builderPool: BatchBuilder[] = []
 
   private constructor(options: OutboxOptions, store: Store, components: OutboxComponents) {
     this.#options = options
@@ -183,9 +191,15 @@ export class Outbox {
 
   /** Adds one record to a commit that `gather` gave in this turn. The payload is copied. */
   append(commit: Commit, lane: OutboxLane, topic: RecordTopic, payload: Uint8Array): void {
-    commit.part(this, () => new AppendPart(this)).add(lane, topic, payload, this.uptimeMs())
+    commit.part(this, () => {
+      if (this.#sinceTrimMs() >= ackedWriteIntervalMs) this.#trimIn(commit)
+      return new AppendPart(this)
+    }).add(lane, topic, payload, this.uptimeMs())
     lane.pendingBytes += payload.length
   }
+
+  /** For AppendPart: an empty builder, which `writeBatches` takes back. */
+  builder(): BatchBuilder { return this.#builderPool.pop() ?? new BatchBuilder() }
 
   /** For AppendPart: stamps and stores the gathered batches of one lane. */
   writeBatches(ops: WriteOp[], lane: OutboxLane, builders: readonly BatchBuilder[]): HeldBatch[] {
@@ -201,6 +215,7 @@ export class Outbox {
       })
       ops.push({ type: 'put', key: offsetKey(tables.outboxBatch, lane.id, base), value: bytes })
       lane.next = next
+      if (this.#builderPool.length < builderPoolMax) this.#builderPool.push(builder)
       return { base, next, bytes }
     })
   }
@@ -469,11 +484,11 @@ export class Outbox {
   acknowledge(lane: OutboxLane, next: number, batches: readonly BatchPlace[]): void {
     if (next <= lane.acked) return
     invariant(next <= lane.durable, 'acknowledged beyond the durable end', { lane: lane.name, next, durable: lane.durable })
-    const ackedUptimeMs = this.uptimeMs()
-    for (const batch of batches) {
-      lane.kept.push({ ...batch, ackedUptimeMs })
-      lane.keptBytes += batch.bytes
-      lane.storedBytes -= batch.bytes
+    const ackedUptimeMs = Math.floor(this.uptimeMs())
+    for (const { base, next: end, bytes } of batches) {
+      lane.kept.push({ base, next: end, bytes, ackedUptimeMs })
+      lane.keptBytes += bytes
+      lane.storedBytes -= bytes
     }
     lane.acked = next
     lane.handedOut = Math.max(lane.handedOut, next)
@@ -565,41 +580,60 @@ export class Outbox {
 
   #trimSoon(lane: OutboxLane): void {
     const eager = lane.keptBytes > lane.options.keepBytes + trimBytesEager || lane.kept.length > 2 * trimBatchesMax
-    const sinceMs = this.#components.clock.monotonicMs() - this.#trimmedMs
-    if (sinceMs >= ackedWriteIntervalMs || (eager && this.#trimmable(lane) > 0)) {
-      this.#trim()
-      return
-    }
-    this.#trimTimer ??= this.#components.clock.after(ackedWriteIntervalMs - sinceMs, () => {
+    if (eager && this.#trimmable(lane) > 0) this.#trim()
+    else this.#armTrimTimer(ackedWriteAloneMs)
+  }
+
+  #armTrimTimer(delayMs: number): void {
+    this.#trimTimer ??= this.#components.clock.after(delayMs, () => {
       this.#trimTimer = undefined
-      this.#trim()
+      // A rest smaller than the clock can tell would go round at once, for ever.
+      const remainingMs = Math.ceil(ackedWriteAloneMs - this.#sinceTrimMs())
+      if (remainingMs <= 0) this.#trim()
+      else if (this.lanes.some(lane => lane.dirty)) this.#armTrimTimer(remainingMs)
     })
   }
 
+  #sinceTrimMs(): number { return this.#components.clock.monotonicMs() - this.#trimmedMs }
+
   #trim(): void {
-    const { committer, clock } = this.#components
+    const { committer } = this.#components
     if (committer.failure !== undefined || this.#closed) return
-    this.#trimmedMs = clock.monotonicMs()
-    let commit: Commit | undefined
+    if (this.lanes.some(lane => lane.dirty || this.#trimmable(lane) > 0)) this.#trimIn(committer.gather({ bytes: 64 }))
+  }
+
+  #trimIn(commit: Commit): void {
+    this.#trimmedMs = this.#components.clock.monotonicMs()
+    commit.part(TrimPart, () => new TrimPart(this))
+  }
+
+  /**
+   * For TrimPart: writes down what is acknowledged and deletes what the local cache does not want any more. Tells whether
+   * anything was, and whether more is left.
+   */
+  writeTrim(ops: WriteOp[]): TrimOutcome {
+    const before = ops.length
     let more = false
     for (const lane of this.#lanes.values()) {
       const count = this.#trimmable(lane)
       if (count === 0 && !lane.dirty) continue
-      commit ??= committer.gather({ bytes: 64 })
       for (const batch of lane.kept.splice(0, count)) {
-        commit.del(offsetKey(tables.outboxBatch, lane.id, batch.base))
+        ops.push({ type: 'del', key: offsetKey(tables.outboxBatch, lane.id, batch.base) })
         lane.keptBytes -= batch.bytes
         lane.first = batch.next
       }
-      this.#putAcked(commit, lane)
+      ops.push(this.#ackedOp(lane))
       more ||= count === trimBatchesMax
     }
-    if (commit === undefined) return
-    this.#failpoint('trim:before')
-    commit.onDurable(error => {
-      this.#failpoint('trim:after')
-      if (more && error === undefined) this.#trim()
-    })
+    const some = ops.length > before
+    if (some) this.#failpoint('trim:before')
+    return { some, more }
+  }
+
+  /** For TrimPart. */
+  trimSettled({ some, more }: TrimOutcome, error?: Error): void {
+    if (some) this.#failpoint('trim:after')
+    if (more && error === undefined) this.#trim()
   }
 
   /** How many of the oldest acknowledged batches the local cache does not want any more. */
@@ -617,10 +651,15 @@ export class Outbox {
   }
 
   #putAcked(commit: Commit, lane: OutboxLane): void {
+    const { key, value } = this.#ackedOp(lane)
+    commit.put(key, value)
+  }
+
+  #ackedOp(lane: OutboxLane): WriteOp & { type: 'put' } {
     lane.dirty = false
     const { acked, first, dropped } = lane
     const key = laneKey(tables.outboxAcked, lane.id)
-    commit.put(key, encodeAcked(key, { acked, first, dropped }))
+    return { type: 'put', key, value: encodeAcked(key, { acked, first, dropped }) }
   }
 
   /**
@@ -829,6 +868,8 @@ function durable(commit: Commit): Promise<void> {
   })
 }
 
+interface TrimOutcome { readonly some: boolean, readonly more: boolean }
+
 interface OpenLane {
   readonly builders: BatchBuilder[]
   payloadBytes: number
@@ -845,12 +886,12 @@ class AppendPart implements CommitPart {
   add(lane: OutboxLane, topic: RecordTopic, payload: Uint8Array, uptimeMs: number): void {
     let open = this.#lanes.get(lane)
     if (open === undefined) {
-      open = { builders: [new BatchBuilder()], payloadBytes: 0, batches: [] }
+      open = { builders: [this.#outbox.builder()], payloadBytes: 0, batches: [] }
       this.#lanes.set(lane, open)
     }
     let builder = open.builders.at(-1)!
     if (!builder.fits(payload.length)) {
-      builder = new BatchBuilder(72 * 1024)
+      builder = this.#outbox.builder()
       open.builders.push(builder)
     }
     builder.add(topic, payload, uptimeMs)
@@ -864,4 +905,15 @@ class AppendPart implements CommitPart {
   settled(error?: Error): void {
     for (const [lane, open] of this.#lanes) this.#outbox.batchesSettled(lane, open.batches, open.payloadBytes, error)
   }
+}
+
+/** What is acknowledged, and what that frees, in the company of other changes. */
+class TrimPart implements CommitPart {
+  readonly #outbox: Outbox
+  #outcome: TrimOutcome = { some: false, more: false }
+
+  constructor(outbox: Outbox) { this.#outbox = outbox }
+
+  write(ops: WriteOp[]): void { this.#outcome = this.#outbox.writeTrim(ops) }
+  settled(error?: Error): void { this.#outbox.trimSettled(this.#outcome, error) }
 }

@@ -1,4 +1,4 @@
-import { BatchError, batchBytesMax, batchNext, checkBatchBody, frameBytesMax, readBatchHeader,
+import { BatchError, batchBytesMax, batchNext, checkBatchBody, decompress, frameBytesMax, readBatchHeader,
   splitBatches } from '@holdfast/protos'
 import type { BatchHeader, Epoch, HelloLane, LogAck, LogBatches, LogPart, Watermark } from '@holdfast/protos'
 
@@ -19,9 +19,6 @@ export interface ReceivedBatch {
   readonly header: BatchHeader
   readonly batch: Buffer
 }
-
-/** Decompresses to at most `bytesMax` bytes, or throws; the host passes zstd. */
-export type Decompress = (bytes: Buffer, bytesMax: number) => Buffer
 
 /** Bytes that may be received and not durable, decompressed, in windows; a frame may pass that. */
 const rawWindowsMax = 16
@@ -59,7 +56,7 @@ export class LogReceiver {
   get pendingBytes(): number { return this.#pendingBytes }
 
   /** The batches that a frame completes, in order, checked. Throws ReceiveError; the session then ends. */
-  receive(frame: LogBatches | LogPart, decompress: Decompress): ReceivedBatch[] {
+  receive(frame: LogBatches | LogPart): ReceivedBatch[] {
     const received: ReceivedBatch[] = []
     try {
       if (frame.kind === 'log-part') {
@@ -67,7 +64,7 @@ export class LogReceiver {
         if (whole === undefined) this.#partBytes += frame.data.length
         else received.push(this.#check(whole, readBatchHeader(whole)))
       } else {
-        for (const { batch, header } of splitBatches(this.#unpack(frame, decompress))) received.push(this.#check(batch,
+        for (const { batch, header } of splitBatches(this.#unpack(frame))) received.push(this.#check(batch,
           header))
       }
     } catch (error) {
@@ -104,7 +101,7 @@ export class LogReceiver {
     return ack
   }
 
-  #unpack(frame: LogBatches, decompress: Decompress): Buffer {
+  #unpack(frame: LogBatches): Buffer {
     if (frame.rawLength === 0) return frame.batches
     if (frame.rawLength > frameBytesMax) {
       throw new ReceiveError('FRAME_MALFORMED',

@@ -1,3 +1,4 @@
+import { compress } from '@holdfast/protos'
 import type { LogBatches, LogPart, Watermark } from '@holdfast/protos'
 import { DeliveryRate } from './delivery-rate.ts'
 import type { RateMark } from './delivery-rate.ts'
@@ -32,8 +33,6 @@ export interface Acknowledged {
   readonly batches: readonly { readonly base: number, readonly next: number, readonly bytes: number }[]
 }
 
-/** Compresses; the host passes zstd. The result is used where it is smaller. */
-export type Compress = (bytes: Buffer) => Buffer
 
 /** Bytes in flight that any link may have. */
 const inFlightBytesMin = 64 * 1024
@@ -95,7 +94,6 @@ export class LogSender {
   readonly #scheduler = new FrameScheduler<number>()
   readonly #rate = new DeliveryRate()
   readonly #windowBytes: number
-  readonly #compress: Compress
   #inFlightBytes = 0
   /** Of whole batches, before compression. */
   #inFlightRawBytes = 0
@@ -103,9 +101,8 @@ export class LogSender {
   /** Parts sent that did not complete their batch and are not known to have arrived, in the order they were sent. */
   readonly #parts: { readonly bytes: number, readonly mark: RateMark }[] = []
 
-  constructor(lanes: readonly SenderLane[], windowBytes: number, compress: Compress) {
+  constructor(lanes: readonly SenderLane[], windowBytes: number) {
     this.#windowBytes = windowBytes
-    this.#compress = compress
     for (const lane of lanes) {
       this.#scheduler.setClass(lane.id, lane.weight)
       this.#lanes.set(lane.id, {
@@ -265,7 +262,7 @@ export class LogSender {
     const whole = count === 1 ? batches[0]!.bytes : Buffer.concat(batches.map(batch => batch.bytes), bytes)
     let body = whole
     if (bytes >= compressBytesMin && bytes < count * smallBatchBytes) {
-      const compressed = this.#compress(whole)
+      const compressed = compress(whole)
       if (compressed.length < bytes) body = compressed
     }
     const mark = this.#rate.mark(nowMs, this.#inFlightBytes, this.#limited)

@@ -3,7 +3,7 @@ import type { Frame, Hello, HelloEpoch, HelloLane, LogBatches, LogPart, Watermar
 import { codeOfError, describeError } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, NodeName, Timer } from '@holdfast/runtime'
 import { CloudSession, Fence, LogReceiver, ReceiveError } from '@holdfast/sync'
-import type { CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, Decompress, ReceivedBatch } from '@holdfast/sync'
+import type { CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, ReceivedBatch } from '@holdfast/sync'
 import type { AppendResult, CloudLog, CloudStream } from '../log/cloud-log.ts'
 
 export interface HubOptions extends CloudSessionOptions {
@@ -18,7 +18,6 @@ export interface HubComponents {
   readonly cloudLog: CloudLog
   readonly clock: Clock
   readonly log: Log
-  readonly decompress: Decompress
   readonly failpoint: Failpoint
 }
 
@@ -299,7 +298,7 @@ class TunnelSession implements ConnectionEvents {
     }
     const receivedAtMs = this.#hub.components.clock.wallMs()
     try {
-      for (const received of receiver.receive(frame, this.#hub.components.decompress)) {
+      for (const received of receiver.receive(frame)) {
         this.#append(receiver, received, receivedAtMs)
       }
       if (receiver.ackDue) this.#ackSoon(receiver)

@@ -46,6 +46,8 @@ const largeIncompleteBytes = 64 * 1024
 const outgoingBytesMin = 64 * 1024
 /** Given to the socket at a time, so that progress is seen. */
 const socketBytesMax = 64 * 1024
+/** What a client is told at once is a few acknowledgements as a rule: room for 32 of them, then twice as much. */
+const outgoingBytesFirst = 128
 const copyBytesMax = 4096
 const lingerTicks = 4
 const pingResponse = Buffer.from([0xd0, 0])
@@ -444,7 +446,7 @@ export class PacketStream extends Duplex {
   }
 
   #room(length: number): Buffer {
-    const size = this.#out === undefined ? 512 : Math.min(this.#out.length * 2, 16 * 1024)
+    const size = this.#out === undefined ? outgoingBytesFirst : Math.min(this.#out.length * 2, 16 * 1024)
     if (this.#out !== undefined && this.#out.length < 16 * 1024) {
       const larger = Buffer.allocUnsafe(Math.max(size, this.#outLength + length))
       this.#out.copy(larger, 0, 0, this.#outLength)

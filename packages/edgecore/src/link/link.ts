@@ -4,7 +4,7 @@ import { describeError } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random, Timer } from '@holdfast/runtime'
 import type { HeldBatch, LaneOptions, Outbox, OutboxLane } from '@holdfast/store'
 import { EdgeSession, LogSender } from '@holdfast/sync'
-import type { Compress, Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason } from '@holdfast/sync'
+import type { Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason } from '@holdfast/sync'
 import type { PeerMemory } from './peer-memory.ts'
 
 export interface LinkOptions extends EdgeSessionOptions {
@@ -20,7 +20,6 @@ export interface LinkComponents {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
-  readonly compress: Compress
   readonly clockSynchronised: () => boolean
   readonly failpoint: Failpoint
 }
@@ -238,7 +237,7 @@ export class Link {
       patient: lane.options.priority !== 'high',
       acked: lane.acked,
       durable: lane.durable
-    })), welcome.windowBytes, this.#components.compress)
+    })), welcome.windowBytes)
     this.stats.sessions++
     this.#step({ kind: 'compared' })
     log.info('link up', { session: this.#connectCounter, cloud: welcome.software })
