@@ -7,7 +7,7 @@ type Key = 'kills' | 'acknowledged' | 'lost' | 'twice' | 'outOfOrder' | 'repeate
   | 'startWorst' | 'startMillion'
 
 /** Per round; three rounds make 30. */
-const killsPerRound = 10
+const killsPerRound = 16
 const probeTopic = 'devices/bench/probe/telemetry'
 
 /** kill -9. */
