@@ -1,5 +1,6 @@
 import type { Frame, Hello, Welcome } from '@holdfast/protos'
 import { protocolMax, protocolMin } from '@holdfast/protos'
+import type { SessionErrorCode } from './error-codes.ts'
 import { closeCodes } from './transport.ts'
 
 /** greeting → opening → live → closed, and from each to closed. */
@@ -12,7 +13,7 @@ export type CloudEvent =
   | { readonly kind: 'welcomed', readonly welcome: Omit<Welcome, 'kind' | 'protocol'> }
   /** The host refuses this node, or ends the session. */
   | { readonly kind: 'refuse', readonly code: string, readonly message: string, readonly retryAfterMs: number }
-  | { readonly kind: 'violation', readonly code: string, readonly message: string }
+  | { readonly kind: 'violation', readonly code: SessionErrorCode, readonly message: string }
   | { readonly kind: 'probe', readonly nonce: number }
   | { readonly kind: 'alarm', readonly bytesReceived: number }
   | { readonly kind: 'closed' }

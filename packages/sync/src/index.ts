@@ -1,6 +1,7 @@
 export * from './cloud-session.ts'
 export * from './delivery-rate.ts'
 export * from './edge-session.ts'
+export * from './error-codes.ts'
 export * from './fencing.ts'
 export * from './frame-scheduler.ts'
 export * from './log-receiver.ts'

@@ -1,14 +1,12 @@
 import { BatchError, batchBytesMax, batchNext, checkBatchBody, decompress, frameBytesMax, readBatchHeader,
   splitBatches } from '@holdfast/protos'
 import type { BatchHeader, Epoch, HelloLane, LogAck, LogBatches, LogPart, Watermark } from '@holdfast/protos'
+import type { SessionErrorCode } from './error-codes.ts'
 
-/** Codes with which a cloud session ends over what the edge sent. */
-export type ReceiveErrorCode =
-  'BATCH_CORRUPT' | 'LOG_HOLE' | 'LOG_UNKNOWN_EPOCH' | 'LOG_WINDOW_EXCEEDED' | 'FRAME_MALFORMED'
-
+/** A cloud session ends over what the edge sent. */
 export class ReceiveError extends Error {
-  readonly code: ReceiveErrorCode
-  constructor(code: ReceiveErrorCode, message: string) {
+  readonly code: SessionErrorCode
+  constructor(code: SessionErrorCode, message: string) {
     super(message)
     this.code = code
   }
