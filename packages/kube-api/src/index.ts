@@ -1,0 +1,3 @@
+export * from './object.ts'
+export * from './resource.ts'
+export * from './status-error.ts'
