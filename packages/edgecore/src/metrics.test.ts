@@ -48,7 +48,7 @@ test('database, broker, link and the process are read when somebody asks', () =>
   const link: LinkNumbers = {
     live: true, inFlightBytes: 100, bytesPerSecond: 200,
     stats: {
-      sessions: 2, ends: { closed: 3, silent: 1, refused: 0, protocol: 0, timeout: 0, diverged: 0, reopened: 0, stopped: 0 },
+      sessions: 2, ends: { closed: 3, silent: 1, refused: 0, protocol: 0, timeout: 0, diverged: 0, trimmed: 0, failed: 0, reopened: 0, stopped: 0 },
       framesSent: 4, bytesSent: 5, recordsAcknowledged: 6, divergences: 7, logChanges: 8, clusterChanges: 9, probeMs: 250
     }
   }

@@ -8,7 +8,8 @@ import { closeCodes } from './transport.ts'
 export type EdgeState = 'stopped' | 'waiting' | 'dialing' | 'greeting' | 'comparing' | 'live'
 
 /** Why a session ended or never began: the label of the reconnect counter. */
-export type EndReason = 'closed' | 'silent' | 'refused' | 'protocol' | 'timeout' | 'diverged' | 'reopened' | 'stopped'
+export type EndReason = 'closed' | 'silent' | 'refused' | 'protocol' | 'timeout' | 'diverged' | 'trimmed' | 'failed' | 'reopened' |
+  'stopped'
 
 export type EdgeEvent =
   | { readonly kind: 'start' }
@@ -19,7 +20,7 @@ export type EdgeEvent =
   | { readonly kind: 'refuse', readonly refuse: Refuse }
   /** The host has brought the outbox in line with Welcome. */
   | { readonly kind: 'compared' }
-  /** The host ends this session and wants another: a lane diverged, or the outbox was opened again. */
+  /** The host ends this session and wants another: a lane diverged, comparing failed, or the outbox was opened again. */
   | { readonly kind: 'restart', readonly reason: EndReason }
   /** Something came that does not belong here. */
   | { readonly kind: 'violation', readonly message: string }
@@ -53,6 +54,8 @@ const stableMs = 60_000
 const attemptsOfShortLink = 3
 /** Opening, Hello and Welcome have to be through by then. */
 const greetingMs = 15_000
+/** Whatever the cloud asks for, the edge comes back within this. */
+const retryAfterMsMax = 3_600_000
 /** An alarm that comes later than this was held up by our own event loop, which says nothing about the link. */
 const stallMs = 2000
 
@@ -131,7 +134,8 @@ const restart: Handler<'restart'> = (session, event, nowMs) =>
   closeAndRetry(session, event.reason, closeCodes.normal, event.reason, nowMs)
 const refuse: Handler<'refuse'> = (session, event, nowMs) => [
   { kind: 'close', code: closeCodes.normal, reason: 'refused' },
-  ...retry(session, 'refused', `${event.refuse.code}: ${event.refuse.message}`, nowMs, event.refuse.retryAfterMs)
+  ...retry(session, 'refused', `${event.refuse.code}: ${event.refuse.message}`, nowMs,
+    Math.min(event.refuse.retryAfterMs, retryAfterMsMax))
 ]
 const greetingTimeout: Handler<'alarm'> = (session, _event, nowMs) =>
   closeAndRetry(session, 'timeout', closeCodes.policy, `no answer within ${greetingMs} ms`, nowMs)

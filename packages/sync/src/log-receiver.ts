@@ -1,4 +1,4 @@
-import { BatchError, batchBytesMax, batchNext, checkBatchBody, decompress, frameBytesMax, readBatchHeader,
+import { BatchError, batchBytesMax, batchNext, checkBatchBody, decompress, frameBytesMax, readBatchHeader, readGap,
   splitBatches } from '@holdfast/protos'
 import type { BatchHeader, Epoch, HelloLane, LogAck, LogBatches, LogPart, Watermark } from '@holdfast/protos'
 import type { SessionErrorCode } from './error-codes.ts'
@@ -35,23 +35,24 @@ export class LogReceiver {
   readonly #unacked = new Map<Epoch, Watermark>()
   readonly #windowBytes: number
   #pendingBytes = 0
+  #assemblyBytes = 0
   /** Of parts that did not complete their batch, since the last acknowledgement. */
   #partBytes = 0
 
   /** `watermarks` as Welcome gave them, one per epoch of Hello. */
   constructor(lanes: readonly HelloLane[], watermarks: readonly Watermark[], windowBytes: number) {
     this.#windowBytes = windowBytes
+    const next = new Map(watermarks.map(watermark => [watermark.epoch, watermark.next]))
     for (const lane of lanes) {
       this.#laneOrder.set(lane.id, 0)
       for (const [order, { epoch }] of lane.epochs.entries()) {
-        const watermark = watermarks.find(candidate => candidate.epoch === epoch)
-        this.#epochs.set(epoch, { lane: lane.id, order, received: watermark?.next ?? 0 })
+        this.#epochs.set(epoch, { lane: lane.id, order, received: next.get(epoch) ?? 0 })
       }
     }
   }
 
-  /** Bytes received and not settled. */
-  get pendingBytes(): number { return this.#pendingBytes }
+  /** Bytes received and not settled, and of batches of which parts have arrived. */
+  get pendingBytes(): number { return this.#pendingBytes + this.#assemblyBytes }
 
   /** The batches that a frame completes, in order, checked. Throws ReceiveError; the session then ends. */
   receive(frame: LogBatches | LogPart): ReceivedBatch[] {
@@ -70,7 +71,7 @@ export class LogReceiver {
       throw error
     }
     for (const { batch } of received) this.#pendingBytes += batch.length
-    if (this.#pendingBytes > rawWindowsMax * this.#windowBytes + frameBytesMax) {
+    if (this.pendingBytes > rawWindowsMax * this.#windowBytes + frameBytesMax) {
       throw new ReceiveError('LOG_WINDOW_EXCEEDED',
         `${this.#pendingBytes} bytes unacknowledged, the window is ${this.#windowBytes} on the wire`)
     }
@@ -124,6 +125,7 @@ export class LogReceiver {
           `batch of ${part.batchLength} bytes announced, bound ${batchBytesMax}`)
       }
       assembly = { bytes: Buffer.allocUnsafeSlow(part.batchLength), filled: 0 }
+      this.#assemblyBytes += part.batchLength
       this.#assemblies.set(part.lane, assembly)
     }
     const { bytes, filled } = assembly
@@ -136,11 +138,13 @@ export class LogReceiver {
     assembly.filled += part.data.length
     if (assembly.filled < bytes.length) return undefined
     this.#assemblies.delete(part.lane)
+    this.#assemblyBytes -= bytes.length
     return bytes
   }
 
   #check(batch: Buffer, header: BatchHeader): ReceivedBatch {
     checkBatchBody(batch, header)
+    if (header.kind === 'gap') readGap(batch, header)
     const epoch = this.#epochs.get(header.epoch)
     if (epoch === undefined || epoch.lane !== header.lane) {
       throw new ReceiveError('LOG_UNKNOWN_EPOCH', `epoch ${header.epoch} of lane ${header.lane} was not in Hello`)

@@ -36,6 +36,8 @@ export interface Acknowledged {
 
 /** Bytes in flight that any link may have. */
 const inFlightBytesMin = 64 * 1024
+/** However fast the link and whatever Welcome allows. */
+const inFlightBytesCeiling = 4 * 1024 * 1024
 /** Beyond that, what the link delivers in this time, so that what is urgent waits no longer than that behind bulk. */
 const inFlightMs = 250
 /** A frame takes batches up to about so many bytes. */
@@ -102,7 +104,7 @@ export class LogSender {
   readonly #parts: { readonly bytes: number, readonly mark: RateMark }[] = []
 
   constructor(lanes: readonly SenderLane[], windowBytes: number) {
-    this.#windowBytes = windowBytes
+    this.#windowBytes = Math.min(Math.max(windowBytes, inFlightBytesMin), inFlightBytesCeiling)
     for (const lane of lanes) {
       this.#scheduler.setClass(lane.id, lane.weight)
       this.#lanes.set(lane.id, {

@@ -221,6 +221,7 @@ class TunnelSession implements ConnectionEvents {
   async #open(hello: Hello): Promise<void> {
     const { cloudLog, clock } = this.#hub.components
     const node = this.#node
+    if (node.session !== undefined) node.fence.seen(clock.monotonicMs())
     const verdict = node.fence.admit(hello.bootId, hello.connectCounter, clock.monotonicMs())
     if (verdict.kind === 'stale') {
       this.refuse('SESSION_STALE', `connection ${hello.connectCounter} of boot ${hello.bootId} comes after a later one`, 0)
@@ -240,11 +241,13 @@ class TunnelSession implements ConnectionEvents {
     this.#bootId = hello.bootId
     older?.refuse('SESSION_REPLACED', 'a later connection of this node took over', 0)
     this.#correctionMs = hello.clockSynchronised ? 0 : Math.round(clock.wallMs() - hello.wallMs)
-    if (node.pending > 0) await new Promise<void>(resolve => { node.drained.push(resolve) })
+    while (node.pending > 0) await new Promise<void>(resolve => { node.drained.push(resolve) })
     const watermarks: Watermark[] = []
     const isNewLog = hello.logId !== '' && hello.logId !== cloudLog.logId
     for (const lane of hello.lanes) {
       for (const [order, epoch] of lane.epochs.entries()) {
+        // A later session of this node has taken over: what it finds must not change under it any more.
+        if (this.#session.state !== 'opening') return
         watermarks.push(await this.#openStream(lane, order === 0 ? this.#fromLineEnd(lane, epoch) : epoch, isNewLog))
       }
     }
@@ -274,14 +277,16 @@ class TunnelSession implements ConnectionEvents {
     const stream = await cloudLog.openStream(this.#node.name, { id: lane.id, name: lane.name }, epoch)
     this.#streams.set(epoch.epoch, stream)
     const lost = epoch.first - cloudLog.watermark(stream).next
-    if (lost > 0) {
+    if (lost > 0 && this.#session.state === 'opening') {
       const reason = isNewLog ? 'cloud-log-new' : 'cloud-lost'
       this.#log.error('records are gone from the cloud log and from the node', {
         reason, lane: lane.name, epoch: epoch.epoch, first: epoch.first - lost, last: epoch.first - 1
       })
+      this.#node.pending++
       const result = await new Promise<AppendResult>(resolve => {
         cloudLog.writeGap(stream, lost, { reason, records: lost }, clock.wallMs(), resolve)
       })
+      this.#appendEnded()
       if (result.kind === 'failed') throw result.error
       this.#hub.stats.gaps++
     }
@@ -303,9 +308,12 @@ class TunnelSession implements ConnectionEvents {
       }
       if (receiver.ackDue) this.#ackSoon(receiver)
     } catch (error) {
-      if (!(error instanceof ReceiveError)) throw error
-      this.#log.error('tunnel broken off over what the edge sent', { code: error.code, error: error.message })
-      this.#step({ kind: 'violation', code: error.code, message: error.message })
+      // Whatever one node's bytes bring about, the others' sessions go on (L9).
+      const code = error instanceof ReceiveError ? error.code : 'FRAME_MALFORMED'
+      this.#log.error('tunnel broken off over what the edge sent', {
+        code, error: error instanceof ReceiveError ? error.message : error instanceof Error ? error.stack : String(error)
+      })
+      this.#step({ kind: 'violation', code, message: describeError(error) })
     }
   }
 
@@ -317,10 +325,13 @@ class TunnelSession implements ConnectionEvents {
     this.#node.pending++
     this.#hub.components.cloudLog.append(stream, batch, header, { receivedAtMs, correctionMs }, result => {
       this.#settled(receiver, received, stream, result)
-      if (--this.#node.pending === 0) {
-        for (const wake of this.#node.drained.splice(0)) wake()
-      }
+      this.#appendEnded()
     })
+  }
+
+  #appendEnded(): void {
+    if (--this.#node.pending > 0) return
+    for (const wake of this.#node.drained.splice(0)) wake()
   }
 
   #settled(receiver: LogReceiver, received: ReceivedBatch, stream: CloudStream, result: AppendResult): void {

@@ -8,6 +8,7 @@ import { describeError } from '@holdfast/runtime'
 import type { Log, NodeName, Service } from '@holdfast/runtime'
 import type { Connection } from '@holdfast/sync'
 import type { Hub } from './hub.ts'
+import { tunnelLimits } from './limits.ts'
 
 export interface TunnelServerOptions {
   readonly host: string
@@ -97,7 +98,15 @@ export class TunnelServer implements Service {
   #accept(node: NodeName, webSocket: WebSocket, socket: Socket): void {
     const connection: Connection = {
       get bytesReceived() { return socket.bytesRead },
-      send: message => { if (webSocket.readyState === webSocket.OPEN) webSocket.send(message, { binary: true }) },
+      send: message => {
+        if (webSocket.readyState !== webSocket.OPEN) return
+        if (webSocket.bufferedAmount > tunnelLimits.outgoingBytes.value) {
+          this.#components.log.warn('tunnel: the node reads nothing of what it is sent', { node, bytes: webSocket.bufferedAmount })
+          webSocket.terminate()
+          return
+        }
+        webSocket.send(message, { binary: true })
+      },
       close: (code, reason) => {
         webSocket.close(code, reason)
         // What was queued goes out; a peer that is gone does not hold the descriptor for the closing handshake's 30 s.

@@ -51,7 +51,8 @@ const laneWeights: Record<LaneOptions['priority'], number> = { high: 16, normal:
 export class Link {
   readonly stats: LinkStats = {
     sessions: 0,
-    ends: { closed: 0, silent: 0, refused: 0, protocol: 0, timeout: 0, diverged: 0, reopened: 0, stopped: 0 },
+    ends: { closed: 0, silent: 0, refused: 0, protocol: 0, timeout: 0, diverged: 0, trimmed: 0, failed: 0, reopened: 0,
+      stopped: 0 },
     framesSent: 0,
     bytesSent: 0,
     recordsAcknowledged: 0,
@@ -108,7 +109,7 @@ export class Link {
         const attempt = this.#attempt
         this.#compare(effect.welcome, attempt).catch((error: unknown) => {
           this.#components.log.error('link: comparing with the cloud failed', { error: describeError(error) })
-          if (attempt === this.#attempt) this.#step({ kind: 'restart', reason: 'reopened' })
+          if (attempt === this.#attempt) this.#step({ kind: 'restart', reason: 'failed' })
         })
         return
       }
@@ -212,7 +213,7 @@ export class Link {
       const comparison = await outbox.compare(lane, welcome.watermarks)
       if (attempt !== this.#attempt) return
       if (comparison.kind === 'trimmed') {
-        this.#step({ kind: 'restart', reason: 'reopened' })
+        this.#step({ kind: 'restart', reason: 'trimmed' })
         return
       }
       if (comparison.kind === 'position') {
