@@ -1,3 +1,5 @@
 export * from './object.ts'
 export * from './resource.ts'
 export * from './status-error.ts'
+export * from './limits.ts'
+export * from './object-store-types.ts'
