@@ -32,7 +32,22 @@ class Bench {
 
   constructor(lanes: Record<string, LaneOptions> = { telemetry: lane() }) {
     this.lanes = lanes
-    this.disk = new SimulatedDisk({}, { random: this.random, schedule: task => { setImmediate(task) } })
+    this.disk = new SimulatedDisk({}, {
+      random: this.random,
+      schedule: task => { if (this.#held === undefined) setImmediate(task); else this.#held.push(task) }
+    })
+  }
+
+  #held: (() => void)[] | undefined
+
+  /** Writes complete only at `release`, in which others may follow. */
+  hold(): void { this.#held ??= [] }
+
+  async release(): Promise<void> {
+    const tasks = this.#held ?? []
+    this.#held = undefined
+    for (const task of tasks) task()
+    await this.settle()
   }
 
   readonly clock: Clock = {
@@ -76,8 +91,12 @@ class Bench {
 
   /** Until nothing is under way: every write and scan takes a few turns of the event loop. */
   async settle(): Promise<void> {
-    for (let turn = 0; turn < 30; turn++) await new Promise(resolve => { setImmediate(resolve) })
+    await this.turns()
     await this.committer.flush()
+  }
+
+  async turns(): Promise<void> {
+    for (let turn = 0; turn < 30; turn++) await new Promise(resolve => { setImmediate(resolve) })
   }
 
   /** Appends one record a commit. */
@@ -268,6 +287,38 @@ describe('giving up the oldest', () => {
     expect(it.status()).toMatchObject({ nextOffset: 13, droppedRecords: Number(records) })
     await it.restart()
     expect(it.status()).toMatchObject({ nextOffset: 13, droppedRecords: Number(records) })
+    await it.stop()
+  })
+
+  test('the row of what is acknowledged is never older than an urgent commit that was written before it', async () => {
+    const it = await bench({ telemetry: lane({ bytesMax: 4000, overflow: 'drop-oldest' }), alarms: lane({
+      priority: 'high' }) })
+    for (let i = 0; i < 20; i++) await it.append(['x'.repeat(60)])
+    const telemetry = it.outbox.lane('telemetry')!
+    const sent = await new Promise<readonly HeldBatch[]>(resolve => { it.outbox.read(telemetry, 0, 1000, resolve) })
+    it.hold()
+    const written = [it.append(['under way'], 'alarms')]
+    await it.turns()
+    // Past its bound: the oldest go, in a normal commit that waits.
+    written.push(it.append(['y'.repeat(1500)]))
+    await it.turns()
+    it.outbox.acknowledge(telemetry, sent.at(-1)!.next, sent.map(({ base, next, bytes }) => ({ base, next,
+      bytes: bytes.length })))
+    it.nowMs += 2000
+    // Trims in its company, in an urgent commit that goes before the other.
+    written.push(it.append(['urgent'], 'alarms'))
+    await it.turns()
+    await it.release()
+    await Promise.all(written)
+    await it.settle()
+    const before = it.status()
+    expect(before.firstOffset).toBeGreaterThan(0)
+    expect(before.droppedRecords).toBeGreaterThan(0)
+    await it.restart()
+    expect(it.status()).toMatchObject({
+      firstOffset: before.firstOffset, ackedOffset: before.ackedOffset, droppedRecords: before.droppedRecords
+    })
+    expect(it.outbox.lane('telemetry')!.epochs.at(-1)!.reason).toBe('started')
     await it.stop()
   })
 

@@ -420,10 +420,9 @@ export class Outbox {
     const commit = this.#components.committer.gather({ bytes: gap.length })
     commit.put(offsetKey(tables.outboxBatch, lane.id, base), gap)
     if (base >= lane.acked) {
-      lane.dropped += records
+      this.#trimIn(commit).change(() => { countDropped(lane, records) })
       lane.storedBytes += gap.length - storedBytes
     }
-    this.#putAcked(commit, lane)
     await durable(commit)
     return gap
   }
@@ -570,8 +569,9 @@ export class Outbox {
       lane.kept = []
       lane.keptBytes = 0
       lane.acked = lane.handedOut = lane.first
-      this.#putAcked(commit, lane)
+      lane.dirty = true
     }
+    this.#trimIn(commit)
     await durable(commit)
     await this.#lookUpAges()
   }
@@ -602,9 +602,10 @@ export class Outbox {
     if (this.lanes.some(lane => lane.dirty || this.#trimmable(lane) > 0)) this.#trimIn(committer.gather({ bytes: 64 }))
   }
 
-  #trimIn(commit: Commit): void {
+  /** The one way to the rows of `outboxAcked`: what they say is read when the commit is written, not when it is gathered. */
+  #trimIn(commit: Commit): TrimPart {
     this.#trimmedMs = this.#components.clock.monotonicMs()
-    commit.part(TrimPart, () => new TrimPart(this))
+    return commit.part(TrimPart, () => new TrimPart(this))
   }
 
   /**
@@ -650,12 +651,7 @@ export class Outbox {
     return count
   }
 
-  #putAcked(commit: Commit, lane: OutboxLane): void {
-    const { key, value } = this.#ackedOp(lane)
-    commit.put(key, value)
-  }
-
-  #ackedOp(lane: OutboxLane): WriteOp & { type: 'put' } {
+  #ackedOp(lane: OutboxLane): WriteOp {
     lane.dirty = false
     const { acked, first, dropped } = lane
     const key = laneKey(tables.outboxAcked, lane.id)
@@ -692,8 +688,7 @@ export class Outbox {
         if (base !== run.base) commit.del(offsetKey(tables.outboxBatch, lane.id, base))
       }
       commit.put(offsetKey(tables.outboxBatch, lane.id, run.base), gap)
-      lane.dropped += run.records
-      this.#putAcked(commit, lane)
+      this.#trimIn(commit).change(() => { countDropped(lane, run.records) })
       const inTail = lane.tail.findIndex(batch => batch.base >= run.next)
       this.#releaseTail(lane, inTail === -1 ? lane.tail.length : inTail)
       await durable(commit)
@@ -868,6 +863,11 @@ function durable(commit: Commit): Promise<void> {
   })
 }
 
+function countDropped(lane: OutboxLane, records: number): void {
+  lane.dropped += records
+  lane.dirty = true
+}
+
 interface TrimOutcome { readonly some: boolean, readonly more: boolean }
 
 interface OpenLane {
@@ -910,10 +910,18 @@ class AppendPart implements CommitPart {
 /** What is acknowledged, and what that frees, in the company of other changes. */
 class TrimPart implements CommitPart {
   readonly #outbox: Outbox
+  readonly #changes: (() => void)[] = []
   #outcome: TrimOutcome = { some: false, more: false }
 
   constructor(outbox: Outbox) { this.#outbox = outbox }
 
-  write(ops: WriteOp[]): void { this.#outcome = this.#outbox.writeTrim(ops) }
+  /** Applied when the commit is written: no commit that is written earlier says of it. */
+  change(apply: () => void): void { this.#changes.push(apply) }
+
+  write(ops: WriteOp[]): void {
+    for (const apply of this.#changes) apply()
+    this.#outcome = this.#outbox.writeTrim(ops)
+  }
+
   settled(error?: Error): void { this.#outbox.trimSettled(this.#outcome, error) }
 }
