@@ -1,8 +1,18 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import { FrameSchema } from '../gen/holdfast/v1/tunnel_pb.ts'
-import type { Frame as WireFrame, Watermark as WireWatermark } from '../gen/holdfast/v1/tunnel_pb.ts'
+import type {
+  CollectionDigest as WireDigest, CollectionVerdict as WireVerdict, Frame as WireFrame, Watermark as WireWatermark
+} from '../gen/holdfast/v1/tunnel_pb.ts'
+import { FrameError } from './frame-error.ts'
 import type { BootId, Epoch } from './ids.ts'
 import { parseBootId, parseEpoch } from './ids.ts'
+import type {
+  CollectionDigest, CollectionVerdict, StateAck, StateChanges, StateDigestFrame, StateInventory, StateVerdictFrame
+} from './state.ts'
+import {
+  decodeStateFrame, encodeStateChanges, encodeStateInventory, isStateCollection, isStateKey, isStatePosition,
+  stateCollectionsMax, stateControlBytesMax, stateDigestBytes, stateVerdicts
+} from './state.ts'
 
 /** WebSocket subprotocol of the tunnel. */
 export const tunnelSubprotocol = 'holdfast.v1'
@@ -13,21 +23,19 @@ export const tunnelPath = '/v1/tunnel'
  * test asks for it.
  */
 export const protocolHistory = [
-  { version: 1, what: 'Log upwards: batches, parts, cumulative acknowledgements' }
+  { version: 1, what: 'Log upwards: batches, parts, cumulative acknowledgements' },
+  { version: 2, what: 'State both ways: digests, verdicts, inventories, batches of changes' }
 ] as const
 export const protocolMin = 1
-export const protocolMax = 1
+export const protocolMax = 2
+/** The first version with State; a peer of an older one is served the Log only. */
+export const stateProtocolMin = 2
 
 /** No frame is larger: `maxPayload` of both WebSocket ends. */
 export const frameBytesMax = 1024 * 1024
 /** Bounds of Hello, so that no peer makes the other hold more. */
 export const lanesMax = 64
 export const epochsPerLaneMax = 4096
-
-/** A malformed or unexpected frame. The connection it came on is closed; nothing else is affected. */
-export class FrameError extends Error {
-  readonly code = 'FRAME_MALFORMED'
-}
 
 export interface HelloEpoch {
   readonly epoch: Epoch
@@ -68,6 +76,8 @@ export interface Hello {
   readonly clockSynchronised: boolean
   readonly lanes: readonly HelloLane[]
   readonly software: string
+  /** Of the collections that come down, as far as the edge can tell. */
+  readonly stateDigests: readonly CollectionDigest[]
 }
 
 /** The cloud durably holds everything below `next` of this epoch. */
@@ -89,6 +99,10 @@ export interface Welcome {
   /** Bytes of Log frames that may be unacknowledged. */
   readonly windowBytes: number
   readonly software: string
+  /** On the digests in Hello. */
+  readonly stateVerdicts: readonly CollectionVerdict[]
+  /** Of the collections that go up, as far as the cloud can tell. */
+  readonly stateDigests: readonly CollectionDigest[]
 }
 
 export interface Refuse {
@@ -123,21 +137,25 @@ export interface LogAck {
 export interface Probe { readonly kind: 'probe', readonly nonce: number }
 export interface ProbeReply { readonly kind: 'probe-reply', readonly nonce: number }
 
-export type Frame = Hello | Welcome | Refuse | LogBatches | LogPart | LogAck | Probe | ProbeReply
+export type StateFrame = StateDigestFrame | StateVerdictFrame | StateInventory | StateChanges | StateAck
+export type Frame = Hello | Welcome | Refuse | LogBatches | LogPart | LogAck | Probe | ProbeReply | StateFrame
 
 export function encodeFrame(frame: Frame): Buffer {
+  if (frame.kind === 'state-changes') return encodeStateChanges(frame)
+  if (frame.kind === 'state-inventory') return encodeStateInventory(frame)
   const bytes = toBinary(FrameSchema, create(FrameSchema, { body: toWire(frame) }))
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 }
 
 type WireBody = NonNullable<Parameters<typeof create<typeof FrameSchema>>[1]>['body'] & object
 
-function toWire(frame: Frame): WireBody {
+function toWire(frame: Exclude<Frame, StateChanges | StateInventory>): WireBody {
   switch (frame.kind) {
     case 'hello': return { case: 'hello', value: {
       ...frame,
       wallMs: BigInt(Math.floor(frame.wallMs)),
       uptimeMs: BigInt(Math.floor(frame.uptimeMs)),
+      stateDigests: [...frame.stateDigests],
       lanes: frame.lanes.map(lane => ({
         id: lane.id,
         name: lane.name,
@@ -154,7 +172,9 @@ function toWire(frame: Frame): WireBody {
     case 'welcome': return { case: 'welcome', value: {
       ...frame,
       wallMs: BigInt(Math.floor(frame.wallMs)),
-      watermarks: frame.watermarks.map(toWireWatermark)
+      watermarks: frame.watermarks.map(toWireWatermark),
+      stateVerdicts: [...frame.stateVerdicts],
+      stateDigests: [...frame.stateDigests]
     } }
     case 'refuse': return { case: 'refuse', value: frame }
     case 'log-batches': return { case: 'logBatches', value: frame }
@@ -162,6 +182,11 @@ function toWire(frame: Frame): WireBody {
     case 'log-ack': return { case: 'logAck', value: { watermarks: frame.watermarks.map(toWireWatermark), partBytes: frame.partBytes } }
     case 'probe': return { case: 'probe', value: { nonce: BigInt(frame.nonce) } }
     case 'probe-reply': return { case: 'probeReply', value: { nonce: BigInt(frame.nonce) } }
+    case 'state-digest': return { case: 'stateDigest', value: { digests: [...frame.digests] } }
+    case 'state-verdict': return { case: 'stateVerdict', value: { verdicts: [...frame.verdicts] } }
+    case 'state-ack': return { case: 'stateAck', value: {
+      sequence: BigInt(frame.sequence), receivedBytes: BigInt(frame.receivedBytes), refused: frame.refused
+    } }
   }
 }
 
@@ -172,6 +197,11 @@ function toWireWatermark(watermark: Watermark): { lane: number, epoch: string, n
 /** Throws FrameError for anything that is no well-formed frame within its bounds. */
 export function decodeFrame(bytes: Uint8Array): Frame {
   if (bytes.length > frameBytesMax) throw new FrameError(`frame of ${bytes.length} bytes, bound ${frameBytesMax}`)
+  const state = decodeStateFrame(asBuffer(bytes))
+  if (state !== undefined) return state
+  if (bytes.length > stateControlBytesMax && stateControlTags.has(bytes[0]!)) {
+    throw new FrameError(`frame of ${bytes.length} bytes that tells of State, bound ${stateControlBytesMax}`)
+  }
   let wire: WireFrame
   try {
     wire = fromBinary(FrameSchema, bytes)
@@ -195,6 +225,7 @@ export function decodeFrame(bytes: Uint8Array): Frame {
         uptimeMs: safe(value.uptimeMs),
         clockSynchronised: value.clockSynchronised,
         software: bounded(value.software),
+        stateDigests: fromWireDigests(value.stateDigests),
         lanes: value.lanes.map(lane => {
           if (lane.id > 0xffff) throw new FrameError(`hello: lane id ${lane.id}`)
           if (!laneNamePattern.test(lane.name)) throw new FrameError(`hello: lane name "${lane.name.slice(0, 80)}"`)
@@ -228,7 +259,9 @@ export function decodeFrame(bytes: Uint8Array): Frame {
         wallMs: Number(value.wallMs),
         watermarks: value.watermarks.map(fromWireWatermark),
         windowBytes: value.windowBytes,
-        software: bounded(value.software)
+        software: bounded(value.software),
+        stateVerdicts: fromWireVerdicts(value.stateVerdicts),
+        stateDigests: fromWireDigests(value.stateDigests)
       }
     }
     case 'refuse': return {
@@ -252,8 +285,46 @@ export function decodeFrame(bytes: Uint8Array): Frame {
     }
     case 'probe': return { kind: 'probe', nonce: safe(body.value.nonce) }
     case 'probeReply': return { kind: 'probe-reply', nonce: safe(body.value.nonce) }
+    case 'stateDigest': return { kind: 'state-digest', digests: fromWireDigests(body.value.digests) }
+    case 'stateVerdict': return { kind: 'state-verdict', verdicts: fromWireVerdicts(body.value.verdicts) }
+    case 'stateAck': return {
+      kind: 'state-ack',
+      sequence: safe(body.value.sequence),
+      receivedBytes: safe(body.value.receivedBytes),
+      refused: bounded(body.value.refused)
+    }
+    case 'stateInventory':
+    case 'stateChanges': throw new FrameError(`${body.case} behind something else`)
     case undefined: throw new FrameError('frame of a kind that this release does not know')
   }
+}
+
+/** First bytes of StateDigest, StateVerdict and StateAck frames. */
+const stateControlTags: ReadonlySet<number> = new Set([9, 10, 13].map(field => field << 3 | 2))
+
+function fromWireDigests(digests: readonly WireDigest[]): CollectionDigest[] {
+  return eachOnce('digests', digests).map(({ collection, digest, position }) => {
+    if (digest.length !== stateDigestBytes || !isStatePosition(position)) {
+      throw new FrameError(`digest of collection ${collection} is malformed`)
+    }
+    return { collection, digest: asBuffer(digest), position }
+  })
+}
+
+function fromWireVerdicts(verdicts: readonly WireVerdict[]): CollectionVerdict[] {
+  return eachOnce('verdicts', verdicts).map(({ collection, verdict, after }) => {
+    if (after !== '' && !isStateKey(after)) throw new FrameError(`verdict on collection ${collection} is malformed`)
+    return { collection, verdict: required(stateVerdicts.find(known => known === verdict), 'verdict'), after }
+  })
+}
+
+function eachOnce<T extends { readonly collection: string }>(what: string, items: readonly T[]): readonly T[] {
+  if (items.length > stateCollectionsMax) throw new FrameError(`${items.length} ${what}, bound ${stateCollectionsMax}`)
+  if (new Set(items.map(({ collection }) => collection)).size !== items.length) throw new FrameError(`${what}: one is there twice`)
+  if (!items.every(({ collection }) => isStateCollection(collection))) {
+    throw new FrameError(`${what}: a collection's name is malformed`)
+  }
+  return items
 }
 
 /** A lane's name: what `edgecore.yaml` calls it. */

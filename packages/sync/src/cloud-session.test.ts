@@ -8,13 +8,13 @@ const options = { helloMs: 10_000, deadMs: 25_000, software: '2.0.0' }
 const hello: Hello = {
   kind: 'hello', protocolMin: 1, protocolMax, bootId: '0000000000000001' as Hello['bootId'], connectCounter: 1,
     clusterUid: '', logId: '',
-  wallMs: 0, uptimeMs: 0, clockSynchronised: true, lanes: [], software: '1.0.0'
+  wallMs: 0, uptimeMs: 0, clockSynchronised: true, lanes: [], stateDigests: [], software: '1.0.0'
 }
 const events: { readonly [K in CloudEvent['kind']]: Extract<CloudEvent, { kind: K }> } = {
   opened: { kind: 'opened' },
   hello: { kind: 'hello', hello },
   welcomed: { kind: 'welcomed', welcome: { clusterUid: 'c', logId: 'l', wallMs: 0, watermarks: [], windowBytes: 1,
-    software: '2.0.0' } },
+    stateVerdicts: [], stateDigests: [], software: '2.0.0' } },
   refuse: { kind: 'refuse', code: 'NO', message: 'why', retryAfterMs: 5 },
   violation: { kind: 'violation', code: 'FRAME_MALFORMED', message: 'nonsense' },
   probe: { kind: 'probe', nonce: 3 },

@@ -104,7 +104,7 @@ function connect(boot: string, connectCounter: number, of: readonly HelloLane[] 
   }
   peer.events.onMessage(encodeFrame({
     kind: 'hello', protocolMin: 1, protocolMax: 1, bootId: bootOf(boot), connectCounter, clusterUid: '', logId: '',
-    wallMs: 1, uptimeMs: 1, clockSynchronised: true, software: 'test', lanes: of
+    wallMs: 1, uptimeMs: 1, clockSynchronised: true, software: 'test', lanes: of, stateDigests: []
   }))
   return peer
 }
@@ -150,7 +150,7 @@ test('a gap that says nothing ends its session, and nobody else\'s', async () =>
   hub.accept('edge-2' as NodeName, { bytesReceived: 1, send: message => { other.push(decodeFrame(message)) }, close: () => {} })
     .onMessage(encodeFrame({
       kind: 'hello', protocolMin: 1, protocolMax: 1, bootId: bootOf('c'), connectCounter: 1, clusterUid: '', logId: '',
-      wallMs: 1, uptimeMs: 1, clockSynchronised: true, software: 'test', lanes: []
+      wallMs: 1, uptimeMs: 1, clockSynchronised: true, software: 'test', lanes: [], stateDigests: []
     }))
   await settle()
   const stamp = {

@@ -257,7 +257,8 @@ class TunnelSession implements ConnectionEvents {
     this.#hub.stats.sessions++
     this.#log.info('tunnel open', { boot: hello.bootId, connection: hello.connectCounter, edge: hello.software })
     this.#step({ kind: 'welcomed', welcome: {
-      clusterUid, logId: cloudLog.logId, wallMs: clock.wallMs(), watermarks, windowBytes, software
+      clusterUid, logId: cloudLog.logId, wallMs: clock.wallMs(), watermarks, windowBytes, software, stateVerdicts: [],
+      stateDigests: []
     } })
   }
 

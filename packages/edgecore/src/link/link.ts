@@ -158,7 +158,8 @@ export class Link {
       uptimeMs: outbox.uptimeMs(),
       clockSynchronised: this.#components.clockSynchronised(),
       lanes: outbox.helloLanes(),
-      software: this.#options.software
+      software: this.#options.software,
+      stateDigests: []
     }
   }
 

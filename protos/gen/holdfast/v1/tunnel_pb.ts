@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file holdfast/v1/tunnel.proto.
  */
 export const file_holdfast_v1_tunnel: GenFile = /*@__PURE__*/
-  fileDesc("Chhob2xkZmFzdC92MS90dW5uZWwucHJvdG8SC2hvbGRmYXN0LnYxItsCCgVGcmFtZRIjCgVoZWxsbxgBIAEoCzISLmhvbGRmYXN0LnYxLkhlbGxvSAASJwoHd2VsY29tZRgCIAEoCzIULmhvbGRmYXN0LnYxLldlbGNvbWVIABIlCgZyZWZ1c2UYAyABKAsyEy5ob2xkZmFzdC52MS5SZWZ1c2VIABIuCgtsb2dfYmF0Y2hlcxgEIAEoCzIXLmhvbGRmYXN0LnYxLkxvZ0JhdGNoZXNIABIoCghsb2dfcGFydBgFIAEoCzIULmhvbGRmYXN0LnYxLkxvZ1BhcnRIABImCgdsb2dfYWNrGAYgASgLMhMuaG9sZGZhc3QudjEuTG9nQWNrSAASIwoFcHJvYmUYByABKAsyEi5ob2xkZmFzdC52MS5Qcm9iZUgAEi4KC3Byb2JlX3JlcGx5GAggASgLMhcuaG9sZGZhc3QudjEuUHJvYmVSZXBseUgAQgYKBGJvZHki9gEKBUhlbGxvEhQKDHByb3RvY29sX21pbhgBIAEoDRIUCgxwcm90b2NvbF9tYXgYAiABKA0SDwoHYm9vdF9pZBgDIAEoCRIXCg9jb25uZWN0X2NvdW50ZXIYBCABKA0SEwoLY2x1c3Rlcl91aWQYBSABKAkSDgoGbG9nX2lkGAYgASgJEg8KB3dhbGxfbXMYByABKAMSEQoJdXB0aW1lX21zGAggASgEEhoKEmNsb2NrX3N5bmNocm9uaXNlZBgJIAEoCBIgCgVsYW5lcxgKIAMoCzIRLmhvbGRmYXN0LnYxLkxhbmUSEAoIc29mdHdhcmUYCyABKAkiRAoETGFuZRIKCgJpZBgBIAEoDRIMCgRuYW1lGAIgASgJEiIKBmVwb2NocxgDIAMoCzISLmhvbGRmYXN0LnYxLkVwb2NoImcKBUVwb2NoEg0KBWVwb2NoGAEgASgJEhMKC3ByZWRlY2Vzc29yGAIgASgJEg0KBXN0YXJ0GAMgASgEEg0KBWZpcnN0GAQgASgEEgwKBG5leHQYBSABKAQSDgoGcmVhc29uGAYgASgJIqUBCgdXZWxjb21lEhAKCHByb3RvY29sGAEgASgNEhMKC2NsdXN0ZXJfdWlkGAIgASgJEg4KBmxvZ19pZBgDIAEoCRIPCgd3YWxsX21zGAQgASgDEioKCndhdGVybWFya3MYBSADKAsyFi5ob2xkZmFzdC52MS5XYXRlcm1hcmsSFAoMd2luZG93X2J5dGVzGAYgASgNEhAKCHNvZnR3YXJlGAcgASgJIkMKCVdhdGVybWFyaxIMCgRsYW5lGAEgASgNEg0KBWVwb2NoGAIgASgJEgwKBG5leHQYAyABKAQSCwoDY3JjGAQgASgHIj8KBlJlZnVzZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0iMQoKTG9nQmF0Y2hlcxISCgpyYXdfbGVuZ3RoGAEgASgNEg8KB2JhdGNoZXMYAiABKAwiTQoHTG9nUGFydBIMCgRsYW5lGAEgASgNEhQKDGJhdGNoX2xlbmd0aBgCIAEoDRIQCghwb3NpdGlvbhgDIAEoDRIMCgRkYXRhGAQgASgMIkgKBkxvZ0FjaxIqCgp3YXRlcm1hcmtzGAEgAygLMhYuaG9sZGZhc3QudjEuV2F0ZXJtYXJrEhIKCnBhcnRfYnl0ZXMYAiABKA0iFgoFUHJvYmUSDQoFbm9uY2UYASABKAQiGwoKUHJvYmVSZXBseRINCgVub25jZRgBIAEoBGIGcHJvdG8z");
+  fileDesc("Chhob2xkZmFzdC92MS90dW5uZWwucHJvdG8SC2hvbGRmYXN0LnYxItkECgVGcmFtZRIjCgVoZWxsbxgBIAEoCzISLmhvbGRmYXN0LnYxLkhlbGxvSAASJwoHd2VsY29tZRgCIAEoCzIULmhvbGRmYXN0LnYxLldlbGNvbWVIABIlCgZyZWZ1c2UYAyABKAsyEy5ob2xkZmFzdC52MS5SZWZ1c2VIABIuCgtsb2dfYmF0Y2hlcxgEIAEoCzIXLmhvbGRmYXN0LnYxLkxvZ0JhdGNoZXNIABIoCghsb2dfcGFydBgFIAEoCzIULmhvbGRmYXN0LnYxLkxvZ1BhcnRIABImCgdsb2dfYWNrGAYgASgLMhMuaG9sZGZhc3QudjEuTG9nQWNrSAASIwoFcHJvYmUYByABKAsyEi5ob2xkZmFzdC52MS5Qcm9iZUgAEi4KC3Byb2JlX3JlcGx5GAggASgLMhcuaG9sZGZhc3QudjEuUHJvYmVSZXBseUgAEjAKDHN0YXRlX2RpZ2VzdBgJIAEoCzIYLmhvbGRmYXN0LnYxLlN0YXRlRGlnZXN0SAASMgoNc3RhdGVfdmVyZGljdBgKIAEoCzIZLmhvbGRmYXN0LnYxLlN0YXRlVmVyZGljdEgAEjYKD3N0YXRlX2ludmVudG9yeRgLIAEoCzIbLmhvbGRmYXN0LnYxLlN0YXRlSW52ZW50b3J5SAASMgoNc3RhdGVfY2hhbmdlcxgMIAEoCzIZLmhvbGRmYXN0LnYxLlN0YXRlQ2hhbmdlc0gAEioKCXN0YXRlX2FjaxgNIAEoCzIVLmhvbGRmYXN0LnYxLlN0YXRlQWNrSABCBgoEYm9keSKsAgoFSGVsbG8SFAoMcHJvdG9jb2xfbWluGAEgASgNEhQKDHByb3RvY29sX21heBgCIAEoDRIPCgdib290X2lkGAMgASgJEhcKD2Nvbm5lY3RfY291bnRlchgEIAEoDRITCgtjbHVzdGVyX3VpZBgFIAEoCRIOCgZsb2dfaWQYBiABKAkSDwoHd2FsbF9tcxgHIAEoAxIRCgl1cHRpbWVfbXMYCCABKAQSGgoSY2xvY2tfc3luY2hyb25pc2VkGAkgASgIEiAKBWxhbmVzGAogAygLMhEuaG9sZGZhc3QudjEuTGFuZRIQCghzb2Z0d2FyZRgLIAEoCRI0Cg1zdGF0ZV9kaWdlc3RzGAwgAygLMh0uaG9sZGZhc3QudjEuQ29sbGVjdGlvbkRpZ2VzdCJECgRMYW5lEgoKAmlkGAEgASgNEgwKBG5hbWUYAiABKAkSIgoGZXBvY2hzGAMgAygLMhIuaG9sZGZhc3QudjEuRXBvY2giZwoFRXBvY2gSDQoFZXBvY2gYASABKAkSEwoLcHJlZGVjZXNzb3IYAiABKAkSDQoFc3RhcnQYAyABKAQSDQoFZmlyc3QYBCABKAQSDAoEbmV4dBgFIAEoBBIOCgZyZWFzb24YBiABKAkikwIKB1dlbGNvbWUSEAoIcHJvdG9jb2wYASABKA0SEwoLY2x1c3Rlcl91aWQYAiABKAkSDgoGbG9nX2lkGAMgASgJEg8KB3dhbGxfbXMYBCABKAMSKgoKd2F0ZXJtYXJrcxgFIAMoCzIWLmhvbGRmYXN0LnYxLldhdGVybWFyaxIUCgx3aW5kb3dfYnl0ZXMYBiABKA0SEAoIc29mdHdhcmUYByABKAkSNgoOc3RhdGVfdmVyZGljdHMYCCADKAsyHi5ob2xkZmFzdC52MS5Db2xsZWN0aW9uVmVyZGljdBI0Cg1zdGF0ZV9kaWdlc3RzGAkgAygLMh0uaG9sZGZhc3QudjEuQ29sbGVjdGlvbkRpZ2VzdCJDCglXYXRlcm1hcmsSDAoEbGFuZRgBIAEoDRINCgVlcG9jaBgCIAEoCRIMCgRuZXh0GAMgASgEEgsKA2NyYxgEIAEoByI/CgZSZWZ1c2USDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNIjEKCkxvZ0JhdGNoZXMSEgoKcmF3X2xlbmd0aBgBIAEoDRIPCgdiYXRjaGVzGAIgASgMIk0KB0xvZ1BhcnQSDAoEbGFuZRgBIAEoDRIUCgxiYXRjaF9sZW5ndGgYAiABKA0SEAoIcG9zaXRpb24YAyABKA0SDAoEZGF0YRgEIAEoDCJICgZMb2dBY2sSKgoKd2F0ZXJtYXJrcxgBIAMoCzIWLmhvbGRmYXN0LnYxLldhdGVybWFyaxISCgpwYXJ0X2J5dGVzGAIgASgNIhYKBVByb2JlEg0KBW5vbmNlGAEgASgEIhsKClByb2JlUmVwbHkSDQoFbm9uY2UYASABKAQiSAoQQ29sbGVjdGlvbkRpZ2VzdBISCgpjb2xsZWN0aW9uGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIQCghwb3NpdGlvbhgDIAEoCSJHChFDb2xsZWN0aW9uVmVyZGljdBISCgpjb2xsZWN0aW9uGAEgASgJEg8KB3ZlcmRpY3QYAiABKAkSDQoFYWZ0ZXIYAyABKAkiPQoLU3RhdGVEaWdlc3QSLgoHZGlnZXN0cxgBIAMoCzIdLmhvbGRmYXN0LnYxLkNvbGxlY3Rpb25EaWdlc3QiQAoMU3RhdGVWZXJkaWN0EjAKCHZlcmRpY3RzGAEgAygLMh4uaG9sZGZhc3QudjEuQ29sbGVjdGlvblZlcmRpY3QibwoOU3RhdGVJbnZlbnRvcnkSEgoKY29sbGVjdGlvbhgBIAEoCRINCgVhZnRlchgCIAEoCRIsCgdlbnRyaWVzGAMgAygLMhsuaG9sZGZhc3QudjEuSW52ZW50b3J5RW50cnkSDAoEbGFzdBgEIAEoCCIuCg5JbnZlbnRvcnlFbnRyeRILCgNrZXkYASABKAkSDwoHdmVyc2lvbhgCIAEoDCJpCgxTdGF0ZUNoYW5nZXMSEAoIc2VxdWVuY2UYASABKAQSEwoLYm9keV9sZW5ndGgYAiABKA0SEgoKcmF3X2xlbmd0aBgDIAEoDRIQCghwb3NpdGlvbhgEIAEoDRIMCgRkYXRhGAUgASgMIkUKCFN0YXRlQWNrEhAKCHNlcXVlbmNlGAEgASgEEhYKDnJlY2VpdmVkX2J5dGVzGAIgASgEEg8KB3JlZnVzZWQYAyABKAliBnByb3RvMw");
 
 /**
  * @generated from message holdfast.v1.Frame
@@ -70,6 +70,36 @@ export type Frame = Message<"holdfast.v1.Frame"> & {
      */
     value: ProbeReply;
     case: "probeReply";
+  } | {
+    /**
+     * @generated from field: holdfast.v1.StateDigest state_digest = 9;
+     */
+    value: StateDigest;
+    case: "stateDigest";
+  } | {
+    /**
+     * @generated from field: holdfast.v1.StateVerdict state_verdict = 10;
+     */
+    value: StateVerdict;
+    case: "stateVerdict";
+  } | {
+    /**
+     * @generated from field: holdfast.v1.StateInventory state_inventory = 11;
+     */
+    value: StateInventory;
+    case: "stateInventory";
+  } | {
+    /**
+     * @generated from field: holdfast.v1.StateChanges state_changes = 12;
+     */
+    value: StateChanges;
+    case: "stateChanges";
+  } | {
+    /**
+     * @generated from field: holdfast.v1.StateAck state_ack = 13;
+     */
+    value: StateAck;
+    case: "stateAck";
   } | { case: undefined; value?: undefined };
 };
 
@@ -154,6 +184,13 @@ export type Hello = Message<"holdfast.v1.Hello"> & {
    * @generated from field: string software = 11;
    */
   software: string;
+
+  /**
+   * Of the collections that come down, as far as the edge can tell (version 2).
+   *
+   * @generated from field: repeated holdfast.v1.CollectionDigest state_digests = 12;
+   */
+  stateDigests: CollectionDigest[];
 };
 
 /**
@@ -290,6 +327,20 @@ export type Welcome = Message<"holdfast.v1.Welcome"> & {
    * @generated from field: string software = 7;
    */
   software: string;
+
+  /**
+   * On the digests in Hello (version 2).
+   *
+   * @generated from field: repeated holdfast.v1.CollectionVerdict state_verdicts = 8;
+   */
+  stateVerdicts: CollectionVerdict[];
+
+  /**
+   * Of the collections that go up, as far as the cloud can tell (version 2).
+   *
+   * @generated from field: repeated holdfast.v1.CollectionDigest state_digests = 9;
+   */
+  stateDigests: CollectionDigest[];
 };
 
 /**
@@ -493,4 +544,248 @@ export type ProbeReply = Message<"holdfast.v1.ProbeReply"> & {
  */
 export const ProbeReplySchema: GenMessage<ProbeReply> = /*@__PURE__*/
   messageDesc(file_holdfast_v1_tunnel, 11);
+
+/**
+ * What a reader holds of one collection (docs/spec/state.md).
+ *
+ * @generated from message holdfast.v1.CollectionDigest
+ */
+export type CollectionDigest = Message<"holdfast.v1.CollectionDigest"> & {
+  /**
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * 16 bytes.
+   *
+   * @generated from field: bytes digest = 2;
+   */
+  digest: Uint8Array;
+
+  /**
+   * The writer's, as it came with the last synced mark; empty: none.
+   *
+   * @generated from field: string position = 3;
+   */
+  position: string;
+};
+
+/**
+ * Describes the message holdfast.v1.CollectionDigest.
+ * Use `create(CollectionDigestSchema)` to create a new message.
+ */
+export const CollectionDigestSchema: GenMessage<CollectionDigest> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 12);
+
+/**
+ * @generated from message holdfast.v1.CollectionVerdict
+ */
+export type CollectionVerdict = Message<"holdfast.v1.CollectionVerdict"> & {
+  /**
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * equal | differs | not-ready | other-cluster
+   *
+   * @generated from field: string verdict = 2;
+   */
+  verdict: string;
+
+  /**
+   * With `differs`: the reader's inventory is asked for, from behind this key.
+   *
+   * @generated from field: string after = 3;
+   */
+  after: string;
+};
+
+/**
+ * Describes the message holdfast.v1.CollectionVerdict.
+ * Use `create(CollectionVerdictSchema)` to create a new message.
+ */
+export const CollectionVerdictSchema: GenMessage<CollectionVerdict> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 13);
+
+/**
+ * From a reader: digests that were not known when the session was greeted.
+ *
+ * @generated from message holdfast.v1.StateDigest
+ */
+export type StateDigest = Message<"holdfast.v1.StateDigest"> & {
+  /**
+   * @generated from field: repeated holdfast.v1.CollectionDigest digests = 1;
+   */
+  digests: CollectionDigest[];
+};
+
+/**
+ * Describes the message holdfast.v1.StateDigest.
+ * Use `create(StateDigestSchema)` to create a new message.
+ */
+export const StateDigestSchema: GenMessage<StateDigest> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 14);
+
+/**
+ * From a writer: verdicts that were not known when the session was greeted, and the next page of an inventory.
+ *
+ * @generated from message holdfast.v1.StateVerdict
+ */
+export type StateVerdict = Message<"holdfast.v1.StateVerdict"> & {
+  /**
+   * @generated from field: repeated holdfast.v1.CollectionVerdict verdicts = 1;
+   */
+  verdicts: CollectionVerdict[];
+};
+
+/**
+ * Describes the message holdfast.v1.StateVerdict.
+ * Use `create(StateVerdictSchema)` to create a new message.
+ */
+export const StateVerdictSchema: GenMessage<StateVerdict> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 15);
+
+/**
+ * From a reader: a page of what it holds, in the order of the keys' bytes.
+ *
+ * @generated from message holdfast.v1.StateInventory
+ */
+export type StateInventory = Message<"holdfast.v1.StateInventory"> & {
+  /**
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * The key behind which the page begins.
+   *
+   * @generated from field: string after = 2;
+   */
+  after: string;
+
+  /**
+   * @generated from field: repeated holdfast.v1.InventoryEntry entries = 3;
+   */
+  entries: InventoryEntry[];
+
+  /**
+   * Nothing is held behind this page.
+   *
+   * @generated from field: bool last = 4;
+   */
+  last: boolean;
+};
+
+/**
+ * Describes the message holdfast.v1.StateInventory.
+ * Use `create(StateInventorySchema)` to create a new message.
+ */
+export const StateInventorySchema: GenMessage<StateInventory> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 16);
+
+/**
+ * @generated from message holdfast.v1.InventoryEntry
+ */
+export type InventoryEntry = Message<"holdfast.v1.InventoryEntry"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * @generated from field: bytes version = 2;
+   */
+  version: Uint8Array;
+};
+
+/**
+ * Describes the message holdfast.v1.InventoryEntry.
+ * Use `create(InventoryEntrySchema)` to create a new message.
+ */
+export const InventoryEntrySchema: GenMessage<InventoryEntry> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 17);
+
+/**
+ * From a writer: a slice of a batch of changes, or all of it. The body is a StateBatch of state.proto.
+ *
+ * @generated from message holdfast.v1.StateChanges
+ */
+export type StateChanges = Message<"holdfast.v1.StateChanges"> & {
+  /**
+   * Of the batch, from 1 in each session, without holes.
+   *
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * Length of the whole body as it is sent, in every part.
+   *
+   * @generated from field: uint32 body_length = 2;
+   */
+  bodyLength: number;
+
+  /**
+   * Length of the body before compression with zstd; 0: not compressed.
+   *
+   * @generated from field: uint32 raw_length = 3;
+   */
+  rawLength: number;
+
+  /**
+   * Where this slice begins.
+   *
+   * @generated from field: uint32 position = 4;
+   */
+  position: number;
+
+  /**
+   * @generated from field: bytes data = 5;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message holdfast.v1.StateChanges.
+ * Use `create(StateChangesSchema)` to create a new message.
+ */
+export const StateChangesSchema: GenMessage<StateChanges> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 18);
+
+/**
+ * From a reader.
+ *
+ * @generated from message holdfast.v1.StateAck
+ */
+export type StateAck = Message<"holdfast.v1.StateAck"> & {
+  /**
+   * Every batch up to this one is applied and durable.
+   *
+   * @generated from field: uint64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * Bytes of bodies that arrived in this session: they are in flight no more.
+   *
+   * @generated from field: uint64 received_bytes = 2;
+   */
+  receivedBytes: bigint;
+
+  /**
+   * A sentence: the batch behind `sequence` cannot be held, and no more are taken in this session. Empty: all is well.
+   *
+   * @generated from field: string refused = 3;
+   */
+  refused: string;
+};
+
+/**
+ * Describes the message holdfast.v1.StateAck.
+ * Use `create(StateAckSchema)` to create a new message.
+ */
+export const StateAckSchema: GenMessage<StateAck> = /*@__PURE__*/
+  messageDesc(file_holdfast_v1_tunnel, 19);
 
