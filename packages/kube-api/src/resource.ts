@@ -57,8 +57,11 @@ export interface Resource {
   /**
    * Takes in a document as a client sent it: checks types, drops or refuses unknown fields (`mode`), fills in defaults.
    * Throws StatusError 400 or 422. The result is the caller's.
+   *
+   * `duplicateFields` are paths that the document's text gives more than once (kinds/duplicate-fields.ts); they are told as
+   * unknown fields are.
    */
-  decode(document: Json, mode: FieldValidation): DecodedObject
+  decode(document: Json, mode: FieldValidation, duplicateFields?: readonly string[]): DecodedObject
   /** Brings a new object into the state in which it is stored: status cleared, generation, derived fields. Changes it. */
   prepareForCreate(object: KubeObject): void
   /** The same for a change through the object itself or through a subresource; keeps what it must not change. */
@@ -67,6 +70,15 @@ export interface Resource {
   validate(object: KubeObject, current: KubeObject | undefined): StatusCause[]
   /** Fields that a fieldSelector may name, besides metadata.name and metadata.namespace. */
   selectableFields(object: KubeObject): Readonly<Record<string, string>>
+  /** Whether an update without a resourceVersion is taken as one of the current object; absent: no. */
+  readonly allowsUnconditionalUpdate?: boolean
+  /** Whether an update of an object that is not there creates it; absent: no. */
+  readonly allowsCreateOnUpdate?: boolean
+  /**
+   * Grace period with which a deletion begins, where the kind has such; `requestedSeconds` is what the client asked for. Above
+   * 0 the object stays, marked as deleted, until it is deleted again with 0. Absent: 0.
+   */
+  deletionGraceSeconds?(object: KubeObject, requestedSeconds: number | undefined): number
   /** Absent: a strategic merge patch is 415. */
   readonly mergeSchema: MergeSchema | undefined
 }
