@@ -1,3 +1,4 @@
+import type { JsonObject } from './object.ts'
 import type { Resource } from './resource.ts'
 
 /** A resource as it is served under one version. */
@@ -11,6 +12,8 @@ export interface ServedResource {
   readonly deprecationWarning?: string
   /** Its definition is being deleted: no new objects. */
   readonly isTerminating?: boolean
+  /** The definition's openAPIV3Schema, for the OpenAPI documents. */
+  readonly openApiSchema?: JsonObject
 }
 
 export interface ServedVersion {

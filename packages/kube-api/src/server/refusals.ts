@@ -1,5 +1,6 @@
 import { resourceName } from '../resource.ts'
 import { StatusError, type StatusCause } from '../status-error.ts'
+import { invalidObject } from '../validation/causes.ts'
 import type { QualifiedResource } from './status-body.ts'
 
 /** Refusals in the words of kube-apiserver 1.32 (apimachinery, pkg/api/errors). */
@@ -15,6 +16,32 @@ export function unauthorized(): StatusError {
 /** A path that is not a resource's. */
 export function forbiddenPath(user: string, verb: string, path: string): StatusError {
   return new StatusError(403, 'Forbidden', `forbidden: User "${user}" cannot ${verb} path "${path}"`, {})
+}
+
+export function forbidden(resource: QualifiedResource, name: string, why: string): StatusError {
+  return new StatusError(403, 'Forbidden', `${resourceName(resource)} "${name}" is forbidden: ${why}`,
+    details(resource, name))
+}
+
+/** What a user may not do with a resource; `name` is empty for a collection. */
+export function forbiddenVerb(
+  user: string, verb: string, resource: QualifiedResource, namespace: string | undefined, name: string
+): StatusError {
+  const { group, plural } = resource
+  const where = namespace === undefined ? 'at the cluster scope' : `in the namespace "${namespace}"`
+  const what = name === '' ? resourceName(resource) : `${resourceName(resource)} "${name}"`
+  return new StatusError(403, 'Forbidden', `${what} is forbidden: User "${user}" cannot ${verb} resource "${plural}" in API `
+    + `group "${group}" ${where}`, details(resource, name))
+}
+
+export function namespaceTerminating(resource: QualifiedResource, name: string, namespace: string): StatusError {
+  return new StatusError(403, 'Forbidden', `${resourceName(resource)} "${name}" is forbidden: unable to create new content in `
+    + `namespace ${namespace} because it is being terminated`, {
+    ...details(resource, name),
+    causes: [{
+      reason: 'NamespaceTerminating', message: `namespace ${namespace} is being terminated`, field: 'metadata.namespace'
+    }]
+  })
 }
 
 /** A path below the API that names nothing. */
@@ -46,20 +73,8 @@ export function modified(resource: QualifiedResource, name: string): StatusError
     'the object has been modified; please apply your changes to the latest version and try again')
 }
 
-/** `kind` is the kind of what is invalid, or the resource's plural where the real server says that. */
-export function invalid(
-  { group, kind, name }: { readonly group: string, readonly kind: string, readonly name: string },
-  causes: readonly StatusCause[]
-): StatusError {
-  const texts = causes.map(({ field, message }) => `${field}: ${message}`)
-  const said = texts.length === 1 ? texts[0]! : `[${texts.join(', ')}]`
-  const qualified = group === '' ? kind : `${kind}.${group}`
-  return new StatusError(422, 'Invalid', `${qualified} "${name}" is invalid: ${said}`,
-    { name, group, ...kind !== '' && { kind }, causes })
-}
-
 export function invalidOptions(kind: string, causes: readonly StatusCause[]): StatusError {
-  return invalid({ group: 'meta.k8s.io', kind, name: '' }, causes)
+  return invalidObject({ group: 'meta.k8s.io', kind }, '', causes)
 }
 
 export function bodyTooLarge(bytesMax: number): StatusError {

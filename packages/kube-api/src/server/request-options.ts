@@ -65,7 +65,8 @@ export type PropagationPolicy = 'Foreground' | 'Background' | 'Orphan'
 
 export interface DeleteOptions {
   readonly dryRun: boolean
-  readonly propagationPolicy: PropagationPolicy
+  /** Undefined: in the background, but for what the object's finalizers already say. */
+  readonly propagationPolicy: PropagationPolicy | undefined
   readonly preconditions: { readonly uid?: string, readonly resourceVersion?: string }
   readonly gracePeriodSeconds: number | undefined
 }
@@ -98,7 +99,7 @@ export function parseDeleteOptions(query: URLSearchParams, body: Json | undefine
   return {
     dryRun: isDryRun,
     propagationPolicy: propagationPolicy as PropagationPolicy | undefined
-      ?? (orphanDependents === true ? 'Orphan' : 'Background'),
+      ?? (orphanDependents === undefined ? undefined : orphanDependents ? 'Orphan' : 'Background'),
     preconditions,
     gracePeriodSeconds
   }

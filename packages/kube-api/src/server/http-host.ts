@@ -1,0 +1,230 @@
+// HTTP for the API. @holdfast/runtime's HttpServer is not used because it answers from a table of routes of fixed length,
+// refuses with RFC 9457 problems where clients of Kubernetes expect a Status, and hides the socket whose certificate names
+// the client. The rules of reading, sending and stopping are the same.
+import { once } from 'node:events'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { endpointUrl, HoldfastError, type Clock } from '@holdfast/runtime'
+import { kubeApiServerLimits as limits } from './limits.ts'
+import { badRequest, bodyTooLarge } from './refusals.ts'
+
+export interface TlsMaterial {
+  readonly certificatePem: string
+  readonly keyPem: string
+  /** CA of client certificates; absent: none are asked for. */
+  readonly clientCaPem?: string
+}
+
+export interface HttpHostOptions {
+  /** For log lines and errors. */
+  readonly name: string
+  readonly host: string
+  /** 0 takes any free port. */
+  readonly port: number
+  /** Absent: plain HTTP. */
+  readonly tls?: TlsMaterial
+}
+
+export interface HttpExchange {
+  readonly request: IncomingMessage
+  /** Aborts when the client is gone or the server stops. */
+  readonly signal: AbortSignal
+  /** The whole body. Rejects with StatusError 413 past the bound. */
+  readonly body: () => Promise<Buffer>
+}
+
+export interface ApiReply {
+  readonly status: number
+  /** Names in lower case. */
+  readonly headers?: Readonly<Record<string, string | string[]>>
+  /** Pieces of an iterable are written at the client's pace. */
+  readonly body?: string | Uint8Array | Iterable<string> | AsyncIterable<string | Uint8Array>
+  /** The connection is cut when this aborts before the end. */
+  readonly cut?: AbortSignal
+}
+
+/** Never rejects. */
+export type ApiHandler = (exchange: HttpExchange) => Promise<ApiReply>
+
+const chunkBytes = 65_536
+
+export class HttpHost implements AsyncDisposable {
+  readonly #options: HttpHostOptions
+  readonly #server: Server
+  readonly #handler: ApiHandler
+  readonly #clock: Clock
+  readonly #stop = new AbortController()
+  #closed: Promise<void> | undefined
+
+  private constructor(server: Server, options: HttpHostOptions, handler: ApiHandler, clock: Clock) {
+    this.#options = options
+    this.#server = server
+    this.#handler = handler
+    this.#clock = clock
+    const listener = (request: IncomingMessage, response: ServerResponse): void => void this.#answer(request, response)
+    server.on('request', listener)
+    server.on('checkContinue', listener)
+    server.on('clientError', refuseUnparsed)
+    server.maxConnections = limits.connectionsMax.value
+    server.maxHeadersCount = 100
+  }
+
+  /** Binds the port. Rejects with `LISTEN_FAILED`. */
+  static async open(options: HttpHostOptions, handler: ApiHandler, clock: Clock): Promise<HttpHost> {
+    const bounds = {
+      maxHeaderSize: limits.headerBytesMax.value,
+      headersTimeout: limits.headersTimeoutMs.value,
+      requestTimeout: limits.requestTimeoutMs.value,
+      keepAliveTimeout: limits.idleTimeoutMs.value,
+      noDelay: true
+    }
+    const { tls } = options
+    const server = tls === undefined
+      ? (await import('node:http')).createServer(bounds)
+      : (await import('node:https')).createServer({
+        cert: tls.certificatePem,
+        key: tls.keyPem,
+        minVersion: 'TLSv1.2',
+        ...tls.clientCaPem !== undefined && { ca: tls.clientCaPem, requestCert: true, rejectUnauthorized: false },
+        ...bounds
+      })
+    const host = new HttpHost(server, options, handler, clock)
+    try {
+      server.listen(options.port, options.host)
+      await once(server, 'listening')
+    } catch (error) {
+      const { name, host: address, port } = options
+      throw new HoldfastError('LISTEN_FAILED', `${name}: cannot listen on ${address}:${port}`, { cause: error })
+    }
+    return host
+  }
+
+  get port(): number { return (this.#server.address() as AddressInfo).port }
+
+  get url(): string {
+    return endpointUrl(this.#options.tls === undefined ? 'http' : 'https', this.#options.host, this.port)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> { await this.close() }
+
+  /** Accepts nothing more, lets requests in flight finish for a while, then cuts them. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= new Promise(resolve => {
+      const cut = this.#clock.after(limits.drainMs.value, () => this.#server.closeAllConnections())
+      this.#server.close(() => {
+        cut.cancel()
+        resolve()
+      })
+      this.#stop.abort(new Error(`${this.#options.name} stops`))
+      this.#server.closeIdleConnections()
+    })
+    return this.#closed
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const gone = new AbortController()
+    const leave = (): void => gone.abort(new Error('the client is gone'))
+    response.on('close', leave).on('error', leave)
+    try {
+      const reply = await this.#handler({
+        request,
+        signal: AbortSignal.any([gone.signal, this.#stop.signal]),
+        body: () => readBody(request, response)
+      })
+      if (this.#stop.signal.aborted) response.setHeader('connection', 'close')
+      await this.#send(reply, request, response, gone.signal)
+    } catch {
+      // The status line has gone out or the client has: cutting the connection is all that can still be said.
+      response.destroy()
+    } finally {
+      discardRest(request)
+    }
+  }
+
+  async #send(
+    { status, headers = {}, body = '', cut }: ApiReply, request: IncomingMessage, response: ServerResponse, gone: AbortSignal
+  ): Promise<void> {
+    if (typeof body === 'string' || body instanceof Uint8Array) {
+      const length = status === 304 ? {} : { 'content-length': Buffer.byteLength(body) }
+      response.writeHead(status, { ...headers, ...length })
+      response.end(request.method === 'HEAD' ? undefined : body)
+      return
+    }
+    cut?.addEventListener('abort', () => response.destroy(), { once: true })
+    response.writeHead(status, headers)
+    response.flushHeaders()
+    if (Symbol.asyncIterator in body) {
+      for await (const piece of body) await this.#write(piece, response, gone)
+    } else {
+      let chunk = ''
+      for (const piece of body) {
+        chunk += piece
+        if (chunk.length < chunkBytes) continue
+        await this.#write(chunk, response, gone)
+        chunk = ''
+      }
+      if (chunk !== '') await this.#write(chunk, response, gone)
+    }
+    response.end()
+  }
+
+  /** A client that takes nothing for too long is cut: it holds memory for as long as it lives. */
+  async #write(piece: string | Uint8Array, response: ServerResponse, gone: AbortSignal): Promise<void> {
+    gone.throwIfAborted()
+    if (response.write(piece)) return
+    const cut = this.#clock.after(limits.slowClientMs.value, () => response.destroy())
+    try {
+      await once(response, 'drain', { signal: gone })
+    } finally {
+      cut.cancel()
+    }
+  }
+}
+
+/** The declared length is checked before a byte is read, and before `100 Continue`. */
+async function readBody(request: IncomingMessage, response: ServerResponse): Promise<Buffer> {
+  const bytesMax = limits.bodyBytesMax.value
+  if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw bodyTooLarge(bytesMax)
+  if (request.headers.expect !== undefined) response.writeContinue()
+  const chunks: Buffer[] = []
+  let length = 0
+  return new Promise((resolve, reject) => {
+    const settle = (result: Buffer | Error): void => {
+      request.off('data', take).off('end', end).off('error', settle).off('close', cut)
+      if (result instanceof Error) reject(result)
+      else resolve(result)
+    }
+    const take = (chunk: Buffer): void => {
+      length += chunk.length
+      if (length > bytesMax) settle(bodyTooLarge(bytesMax))
+      else chunks.push(chunk)
+    }
+    const end = (): void => settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length))
+    const cut = (): void => settle(badRequest('the body was cut short'))
+    request.on('data', take).on('end', end).on('error', settle).on('close', cut)
+  })
+}
+
+/** Reads on past a refused body, so that the client sees the refusal; a body that goes on and on is cut. */
+function discardRest(request: IncomingMessage): void {
+  if (request.complete || request.destroyed) return
+  let length = 0
+  request.on('error', () => {})
+  request.on('data', (chunk: Buffer) => {
+    length += chunk.length
+    if (length > limits.bodyBytesMax.value) request.destroy()
+  })
+}
+
+const unparsed: Readonly<Record<string, string>> = {
+  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout'
+}
+
+function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (socket.writable && error.code !== 'ECONNRESET') {
+    const status = unparsed[error.code ?? ''] ?? '400 Bad Request'
+    socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`)
+  }
+  socket.destroySoon()
+}
