@@ -16,8 +16,15 @@ export const tables = {
   brokerWill: 0x25,
   brokerQos2Marker: 0x26,
   httpIdempotency: 0x28,
+  objectHead: 0x30,
+  objectDown: 0x31,
+  objectUp: 0x32,
+  objectPosition: 0x33,
+  objectNamespace: 0x34,
   cloudNode: 0x40,
   cloudStream: 0x41,
   cloudEntry: 0x42,
-  cloudNodeIndex: 0x43
+  cloudNodeIndex: 0x43,
+  kubeObject: 0x48,
+  kubeRevision: 0x49
 } as const

@@ -1,0 +1,135 @@
+import { crc32 } from 'node:zlib'
+import { tables } from '@holdfast/store'
+
+/**
+ * Keys and values of the node's objects (docs/storage.md). Values begin with a format version and end with a CRC-32 over key
+ * and value: what a store gives back is not believed unseen.
+ */
+const format = 1
+
+/** An item of a collection, as it is stored. */
+export interface StoredItem {
+  /** Of the commit that wrote it. */
+  readonly sequence: number
+  readonly version: Buffer
+  readonly value: Buffer
+}
+
+/** What there is once. */
+export interface ObjectHead {
+  /** Of the up items' versions (STA-30), 8 bytes. */
+  readonly epoch: Buffer
+  /** Highest sequence given out. */
+  readonly sequence: number
+}
+
+export const epochBytes = 8
+
+type ItemTable = typeof tables.objectDown | typeof tables.objectUp
+
+/** Table, length of the collection's name, name, key of the item. */
+export function itemKey(table: ItemTable, collection: string, key: string): Buffer {
+  const out = Buffer.allocUnsafeSlow(2 + Buffer.byteLength(collection) + Buffer.byteLength(key))
+  out[0] = table
+  out[1] = Buffer.byteLength(collection)
+  out.write(key, 2 + out.write(collection, 2))
+  return out
+}
+
+/** The first possible key of a collection, and the end of it. */
+export function collectionRange(table: ItemTable, collection: string): { readonly gte: Buffer, readonly lt: Buffer } {
+  const gte = itemKey(table, collection, '')
+  const lt = Buffer.concat([gte, Buffer.from([0xff])])
+  return { gte, lt }
+}
+
+/** First key of a table, and the end of it. */
+export function objectTableRange(table: number): { readonly gte: Buffer, readonly lt: Buffer } {
+  return { gte: Buffer.from([table]), lt: Buffer.from([table + 1]) }
+}
+
+/** Undefined where the key is damaged. */
+export function readItemKey(stored: Buffer): { readonly collection: string, readonly key: string } | undefined {
+  const end = 2 + (stored[1] ?? 0)
+  return stored.length > end ? { collection: stored.toString('utf8', 2, end), key: stored.toString('utf8', end) } : undefined
+}
+
+/** Format, sequence u64, length of the version u8, version, value, CRC-32. */
+export function encodeItem(key: Buffer, { sequence, version, value }: StoredItem): Buffer {
+  const head = Buffer.allocUnsafe(10)
+  head[0] = format
+  head.writeBigUInt64BE(BigInt(sequence), 1)
+  head[9] = version.length
+  return sealed(key, head, version, value)
+}
+
+/** Undefined where key or value are damaged or of another format. Version and value are views. */
+export function decodeItem(key: Buffer, stored: Buffer): StoredItem | undefined {
+  const body = opened(key, stored)
+  if (body === undefined || body.length < 10) return undefined
+  const valueStart = 10 + body[9]!
+  const sequence = Number(body.readBigUInt64BE(1))
+  if (valueStart > body.length || !Number.isSafeInteger(sequence)) return undefined
+  return { sequence, version: body.subarray(10, valueStart), value: body.subarray(valueStart) }
+}
+
+export const headKey: Buffer = Buffer.from([tables.objectHead])
+
+/** Format, epoch, sequence u64, CRC-32. */
+export function encodeHead({ epoch, sequence }: ObjectHead): Buffer {
+  const body = Buffer.alloc(1 + epochBytes + 8)
+  body[0] = format
+  epoch.copy(body, 1)
+  body.writeBigUInt64BE(BigInt(sequence), 1 + epochBytes)
+  return sealed(headKey, body)
+}
+
+export function decodeHead(stored: Buffer): ObjectHead | undefined {
+  const body = opened(headKey, stored)
+  if (body?.length !== 1 + epochBytes + 8) return undefined
+  const sequence = Number(body.readBigUInt64BE(1 + epochBytes))
+  return Number.isSafeInteger(sequence) ? { epoch: body.subarray(1, 1 + epochBytes), sequence } : undefined
+}
+
+/** Key of a small entry that is found by a name. */
+export function nameKey(table: typeof tables.objectPosition | typeof tables.objectNamespace, name: string): Buffer {
+  return Buffer.concat([Buffer.from([table]), Buffer.from(name)])
+}
+
+export function nameOfKey(key: Buffer): string { return key.toString('utf8', 1) }
+
+/** Format, text, CRC-32. */
+export function encodeText(key: Buffer, text: string): Buffer {
+  return sealed(key, Buffer.from([format]), Buffer.from(text))
+}
+
+export function decodeText(key: Buffer, stored: Buffer): string | undefined {
+  return opened(key, stored)?.toString('utf8', 1)
+}
+
+function sealed(key: Buffer, ...parts: readonly Buffer[]): Buffer {
+  let length = 4
+  let crc = crc32(key)
+  for (const part of parts) {
+    length += part.length
+    crc = crc32(part, crc)
+  }
+  const out = Buffer.allocUnsafeSlow(length)
+  let at = 0
+  for (const part of parts) at += part.copy(out, at)
+  out.writeUInt32BE(crc, at)
+  return out
+}
+
+/** The value without its CRC; undefined where it does not hold or the format is another one. */
+function opened(key: Buffer, stored: Buffer): Buffer | undefined {
+  if (stored.length < 5 || stored[0] !== format) return undefined
+  const body = stored.subarray(0, -4)
+  return stored.readUInt32BE(body.length) === crc32(body, crc32(key)) ? body : undefined
+}
+
+/** True for the tables that ObjectTable keeps. */
+export function isObjectKey(key: Buffer): boolean {
+  const table = key[0]
+  return table !== undefined && table >= tables.objectHead && table <= tables.objectNamespace
+}

@@ -1,0 +1,35 @@
+import type { KubeObject } from '@holdfast/kube-api'
+
+/** A value that has passed `itemRefusal`. */
+export function parseObject(value: Buffer): KubeObject { return JSON.parse(value.toString()) as KubeObject }
+
+/** Kind of the objects in each down collection; all are of core/v1. */
+const kinds: Readonly<Record<string, string>> = {
+  serviceaccounts: 'ServiceAccount', secrets: 'Secret', configmaps: 'ConfigMap', services: 'Service', pods: 'Pod', nodes: 'Node'
+}
+
+/** Why an item of a down collection is not an object that can be served; undefined: it is one. */
+export function itemRefusal(collection: string, key: string, value: Buffer): string | undefined {
+  let object: unknown
+  try {
+    object = JSON.parse(value.toString())
+  } catch {
+    return 'the value is not JSON'
+  }
+  if (!isRecord(object) || !isRecord(object.metadata)) return 'the value is not an object with metadata'
+  const kind = kinds[collection]
+  if (object.apiVersion !== 'v1' || object.kind !== kind) {
+    return `expected kind ${kind} of v1, got ${JSON.stringify(object.kind)} of ${JSON.stringify(object.apiVersion)}`
+  }
+  const { name, namespace, uid, labels } = object.metadata
+  const named = typeof name !== 'string' ? '' : typeof namespace === 'string' ? `${namespace}/${name}` : name
+  if (named !== key) return `the object is ${JSON.stringify(named)}`
+  if ((collection === 'nodes') !== (namespace === undefined)) return 'the namespace does not fit the kind'
+  if (typeof uid !== 'string') return 'the object has no uid'
+  const labelled = labels === undefined || isRecord(labels) && Object.values(labels).every(label => typeof label === 'string')
+  return labelled ? undefined : 'the labels are not text'
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
