@@ -65,6 +65,16 @@ export const sessionErrorCodes = {
     cause: 'The cloud log holds other bytes at the offset that a node sends: one of the two was restored or damaged.',
     remedy: 'The next session finds it out, and the node sends what is not acknowledged under a new epoch.',
     retryable: true
+  },
+  STATE_SEQUENCE: {
+    cause: 'A batch of State came that does not follow on the one before it.',
+    remedy: 'The next session compares both sides and goes on. If it comes back, report it with the log of both sides.',
+    retryable: true
+  },
+  STATE_WINDOW_EXCEEDED: {
+    cause: 'More changes of State were sent than may be unacknowledged.',
+    remedy: 'Report it with the log of both sides.',
+    retryable: true
   }
 } as const satisfies Record<string, { readonly cause: string, readonly remedy: string, readonly retryable: boolean }>
 

@@ -1,16 +1,7 @@
 import { BatchError, batchBytesMax, batchNext, checkBatchBody, decompress, frameBytesMax, readBatchHeader, readGap,
   splitBatches } from '@holdfast/protos'
 import type { BatchHeader, Epoch, HelloLane, LogAck, LogBatches, LogPart, Watermark } from '@holdfast/protos'
-import type { SessionErrorCode } from './error-codes.ts'
-
-/** A cloud session ends over what the edge sent. */
-export class ReceiveError extends Error {
-  readonly code: SessionErrorCode
-  constructor(code: SessionErrorCode, message: string) {
-    super(message)
-    this.code = code
-  }
-}
+import { ReceiveError } from './receive-error.ts'
 
 export interface ReceivedBatch {
   readonly lane: number

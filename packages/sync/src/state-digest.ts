@@ -1,6 +1,10 @@
 import { createHash } from 'node:crypto'
 
 const digestBytes = 16
+/** Hashed at a time: calls cost more than bytes. */
+const chunkBytes = 16 * 1024
+/** Two lengths, a key and a version. */
+const itemBytesMax = 3 + 0xffff + 0xff
 
 /**
  * Digest of a collection (STA-4): the first 16 bytes of SHA-256 over the items in the order of their keys' bytes, for each
@@ -8,16 +12,22 @@ const digestBytes = 16
  */
 export function stateDigest(items: Iterable<readonly [key: string, version: Uint8Array]>): Buffer {
   const hash = createHash('sha256')
+  const chunk = Buffer.allocUnsafe(chunkBytes + itemBytesMax)
+  let length = 0
   let before = ''
   for (const [key, version] of items) {
     if (key <= before) throw new Error(`state digest: key "${key}" comes after "${before}"`)
     before = key
-    const keyBytes = Buffer.from(key)
-    const head = Buffer.allocUnsafe(2)
-    head.writeUInt16BE(keyBytes.length)
-    hash.update(head).update(keyBytes).update(Buffer.of(version.length)).update(version)
+    const keyBytes = chunk.write(key, length + 2, 'utf8')
+    chunk.writeUInt16BE(keyBytes, length)
+    chunk[length + 2 + keyBytes] = version.length
+    chunk.set(version, length + 3 + keyBytes)
+    length += 3 + keyBytes + version.length
+    if (length < chunkBytes) continue
+    hash.update(chunk.subarray(0, length))
+    length = 0
   }
-  return hash.digest().subarray(0, digestBytes)
+  return hash.update(chunk.subarray(0, length)).digest().subarray(0, digestBytes)
 }
 
 /** Version of an item that is known by its content (STA-2): the first 16 bytes of SHA-256 over the value. */
