@@ -15,7 +15,7 @@ export const kubeApiLimits = {
   historyEvents: {
     value: 20_000, unit: 'changes',
     meaning: 'Changes that are remembered, for watches from the past and for pages of one list at one resourceVersion.',
-    atLimit: 'The oldest is forgotten; who asks for what was before it gets 410 Expired.'
+    atLimit: 'The oldest is forgotten: who asks for what was before gets 410 Expired, and a watch whose reader is still there ends.'
   },
   historyBytes: {
     value: 32 * 1024 * 1024, unit: 'bytes', meaning: 'JSON text of the objects in the changes that are remembered.',
@@ -25,9 +25,9 @@ export const kubeApiLimits = {
     value: 2_000, unit: 'watches', meaning: 'Watches at a time.',
     atLimit: '429 TooManyRequests with Retry-After.'
   },
-  watchQueueBytes: {
-    value: 4 * 1024 * 1024, unit: 'bytes', meaning: 'JSON text of the events that wait for one watch\'s reader.',
-    atLimit: 'The watch ends; its client starts again from the last resourceVersion that it saw.'
+  watchBatchBytes: {
+    value: 256 * 1024, unit: 'bytes', meaning: 'JSON text of the events that the reader of a watch is given at a time, about.',
+    atLimit: 'The next ones follow when it has taken these.'
   },
   listPage: {
     value: 10_000, unit: 'objects', meaning: 'Objects in one page of a list whose client asks for pages with `limit`.',

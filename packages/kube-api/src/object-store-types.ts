@@ -93,17 +93,17 @@ export type WatchEvent = ChangeEvent
   | { readonly kind: 'bookmark', readonly revision: number, readonly initialEventsEnd: boolean }
 
 /**
- * Why a watch has ended. `overflow`: its reader did not keep up, and what waited was dropped. `expired`: the store was
- * restored to another state under it; the client lists again (410).
+ * Why a watch has ended. `overflow`: its reader did not keep up with `kubeApiLimits.historyEvents` and `historyBytes`.
+ * `expired`: the store was restored to another state under it; the client lists again (410).
  */
 export type WatchEnd = 'closed' | 'timeout' | 'overflow' | 'expired' | 'store-closed'
 
 /**
- * One watch: batches of events, oldest first, never an empty one. Bounded: at most `kubeApiLimits.watchQueueBytes` wait for
- * the reader; what existed at the start is read as it is taken and does not count. Taken by one reader, once.
+ * One watch: batches of events, oldest first, never an empty one. Nothing is queued for it: it reads from the history of
+ * changes that all watches share, and ends with `overflow` where its reader stays behind that. Taken by one reader, once.
  */
 export interface Watch extends AsyncIterable<readonly WatchEvent[]> {
-  /** Undefined while it goes on. The iteration ends after the last event, at once after `overflow`. */
+  /** Undefined while it goes on. The iteration ends with it; what was not taken is dropped. */
   readonly end: WatchEnd | undefined
   /** Idempotent. */
   close(): void

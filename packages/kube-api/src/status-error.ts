@@ -23,12 +23,15 @@ export class StatusError extends Error {
   /** `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest` …; empty where there is none. */
   readonly reason: string
   readonly details: StatusDetails | undefined
+  /** `metadata.continue` of the Status: a list that cannot go on as it began can go on from here. */
+  readonly continueToken: string | undefined
 
-  constructor(code: number, reason: string, message: string, details?: StatusDetails) {
+  constructor(code: number, reason: string, message: string, details?: StatusDetails, continueToken?: string) {
     super(message)
     this.name = 'StatusError'
     this.code = code
     this.reason = reason
     this.details = details
+    this.continueToken = continueToken
   }
 }
