@@ -10,3 +10,10 @@ export * from './error-codes.ts'
 export { salvageObjects } from './object-store-load.ts'
 export { ObjectStore } from './object-store.ts'
 export type { ObjectStoreComponents, ObjectStoreOptions } from './object-store.ts'
+export { decodeContinue, encodeContinue } from './continue-token.ts'
+export { History, OwnEvent } from './object-store-history.ts'
+export {
+  parseResourceVersion, tooLargeResourceVersion, validateListOptions, validateWatchOptions
+} from './object-store-options.ts'
+export { WatchHub } from './watch-hub.ts'
+export * from './selectors.ts'

@@ -498,7 +498,7 @@ describe('watches', () => {
     await turn()
     const [event] = reader.events
     expect(event).toMatchObject({ type: 'DELETED', revision: 2, stored: { object: { metadata: { resourceVersion: '2' }, data: { k: 'v' } } } })
-    expect(event!.kind === 'change' && event.line().toString())
+    expect(event?.kind === 'change' && event.line().toString())
       .toBe('{"type":"DELETED","object":{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"default","resourceVersion":"2"},"data":{"k":"v"}}}\n')
   })
 
@@ -527,7 +527,7 @@ describe('watches', () => {
     const [one, other] = [new Reader(objects), new Reader(objects, {}, () => true)]
     await put(objects, 'a')
     await turn()
-    const lines = [one, other].map(({ events: [event] }) => event?.kind === 'change' ? event.line() : undefined)
+    const lines = [one, other].map(({ events: [event] }) => (event?.kind === 'change' ? event.line() : undefined))
     expect(lines[0]).toBe(lines[1])
   })
 

@@ -256,7 +256,8 @@ export class ObjectStore implements ObjectWriter {
         change = this.#change(key, current, decision)
       } catch (error) {
         // A refusal that rests on what is not durable waits for it, and fails with it.
-        settleAfter(basis, () => { reject(error) }, reject)
+        const refusal = error instanceof Error ? error : new Error(String(error))
+        settleAfter(basis, () => { reject(refusal) }, reject)
         return
       }
       if (change === undefined) settleAfter(basis, () => { resolve({ kind: 'none', stored: current }) }, reject)
