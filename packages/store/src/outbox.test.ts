@@ -189,6 +189,28 @@ describe('appending and reading', () => {
     await it.stop()
   })
 
+  test('a session that asks while a read of an earlier one is under way is told when that is done', async () => {
+    const it = await bench()
+    await it.append(['a', 'b'])
+    await it.restart()
+    const into = it.outbox.lane('telemetry')!
+    let wanted = false
+    const got: string[] = []
+    it.outbox.onAvailable(() => {
+      if (!wanted) return
+      wanted = false
+      it.outbox.read(into, 0, 2 ** 20, batches => { got.push(`told ${batches.length}`) })
+    })
+    it.outbox.read(into, 0, 2 ** 20, () => {})
+    it.outbox.read(into, 0, 2 ** 20, batches => {
+      got.push(`busy ${batches.length}`)
+      wanted = true
+    })
+    await it.settle()
+    expect(got).toEqual(['busy 0', 'told 2'])
+    await it.stop()
+  })
+
   test('a full lane refuses and writes nothing; acknowledging makes room', async () => {
     const it = await bench({ telemetry: lane({ bytesMax: 300 }) })
     await it.append(['x'.repeat(100)])

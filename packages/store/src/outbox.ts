@@ -366,6 +366,9 @@ export class Outbox {
     }
     if (store !== this.#store) return undefined
     lane.busy = false
+    // Who asked meanwhile got nothing: perhaps a session that knows nothing of this work. Told before the answer to it, so
+    // that a read that fails is not tried again at once.
+    this.#tellAvailable(lane)
     return result
   }
 
@@ -696,10 +699,7 @@ export class Outbox {
       this.#components.log.warn('records given up', {
         lane: lane.name, reason, first: run.base, last: run.next - 1, records: run.records
       })
-    }).then(async () => {
-      await this.#lookUpAges()
-      this.#tellAvailable(lane)
-    })
+    }).then(async () => { await this.#lookUpAges() })
   }
 
   /**
