@@ -83,11 +83,23 @@ class GatheringCommit implements Commit {
 }
 
 /**
+ * A due normal commit goes along with an urgent one where both together stay within this: what it adds to the write of
+ * the urgent one is less than an fsync costs, and one fsync serves both.
+ */
+const companyBytesMax = 64 * 1024
+/** A larger one, once due, is passed by so many urgent commits in a row at most. */
+const passesMax = 8
+
+/**
  * The one way into a database (design §4.3). Self-clocked group commit: while a batch is being written and fsynced, work
  * gathers; when it returns, what gathered is the next batch. An idle database means one record, one fsync, at once; load
  * means large batches. No promise, no timer and no queue entry per record.
  *
- * Two queues, urgent before normal. Within each, completion is first in, first out.
+ * Two queues; within each, completion is first in, first out. Urgent goes before normal, and neither starves the other
+ * (L9): a due normal commit rides along with an urgent one where it is small, and goes alone once it was passed eight times.
+ * So an alarm waits for what is being written, and behind one commit in nine for bulk that was merely gathered. In a model of
+ * a disk (fsync 5 ms, 20 MiB/s) under telemetry without end and an alarm every 4 ms, median wait of an alarm and rate of the
+ * telemetry are 33 ms and 17 MiB/s with one pass, 17 ms and 10 MiB/s with eight, 7 ms and nothing without a bound.
  */
 export class Committer {
   readonly stats: CommitterStats = { commits: 0, bytes: 0, failures: 0, lastMs: 0 }
@@ -98,6 +110,8 @@ export class Committer {
   readonly #urgent: GatheringCommit[] = []
   readonly #normal: GatheringCommit[] = []
   #writing = false
+  /** Urgent commits since the oldest normal one that is due could have gone. */
+  #passes = 0
   #scheduled = false
   #timer: { cancel(): void } | undefined
   #timerDueMs = Infinity
@@ -168,27 +182,26 @@ export class Committer {
     })
   }
 
-  /** Hands the next commit to the store. `earlier`, one that is durable, is settled while that is under way, and first. */
-  #next(earlier?: GatheringCommit): void {
-    const commit = this.#writing ? undefined : this.#takeDue()
-    if (commit === undefined) {
-      if (earlier !== undefined) this.#settle(earlier)
+  /** Hands the next write to the store. What is `earlier` and durable is settled while that is under way, and first. */
+  #next(earlier: readonly GatheringCommit[] = []): void {
+    const commits = this.#writing ? [] : this.#takeDue()
+    if (commits.length === 0) {
+      this.#settle(earlier)
       if (this.#writing) return
       this.#armTimer()
       this.#wakeIdleWaiters()
       return
     }
     if (this.#failure !== undefined || this.#closed) {
-      if (earlier !== undefined) this.#settle(earlier)
-      this.#settle(commit, this.#failure ?? new Error('the database is closed'))
+      this.#settle(earlier)
+      this.#settle(commits, this.#failure ?? new Error('the database is closed'))
       this.#next()
       return
     }
-    const ops = commit.ops
-    for (const part of commit.parts.values()) part.write(ops)
+    const ops = this.#opsOf(commits)
     if (ops.length === 0) {
-      if (earlier !== undefined) this.#settle(earlier)
-      this.#settle(commit)
+      this.#settle(earlier)
+      this.#settle(commits)
       this.#next()
       return
     }
@@ -211,26 +224,43 @@ export class Committer {
       this.#writing = false
       if (error === undefined) {
         // The next batch is on its way to the disk while this one's callbacks run.
-        this.#next(commit)
+        this.#next(commits)
       } else {
-        this.#settle(commit, error)
+        this.#settle(commits, error)
         this.#next()
       }
       this.#wakeIdleWaiters()
     })
-    if (earlier !== undefined) this.#settle(earlier)
+    this.#settle(earlier)
   }
 
-  /** Urgent first; a normal one only if nothing urgent is due. Full commits, and all behind which others wait, are due. */
-  #takeDue(): GatheringCommit | undefined {
-    for (const queue of [this.#urgent, this.#normal]) {
-      const first = queue[0]
-      if (first === undefined) continue
-      if (queue.length > 1 || this.#failure !== undefined || first.dueMs <= this.#components.clock.monotonicMs()) {
-        return queue.shift()
-      }
+  /** What goes out in one write: commits in the order in which they are settled. */
+  #takeDue(): GatheringCommit[] {
+    const urgent = this.#isDue(this.#urgent) ? this.#urgent[0] : undefined
+    const normal = this.#isDue(this.#normal) ? this.#normal[0] : undefined
+    const together = urgent !== undefined && normal !== undefined && urgent.bytes + normal.bytes <= companyBytesMax
+    const passes = !together && urgent !== undefined && normal !== undefined && this.#passes < passesMax
+    const taken: GatheringCommit[] = []
+    if (urgent !== undefined && (together || passes || normal === undefined)) taken.push(this.#urgent.shift()!)
+    if (normal !== undefined && !passes) taken.push(this.#normal.shift()!)
+    this.#passes = passes ? this.#passes + 1 : 0
+    return taken
+  }
+
+  /** Full commits, and all behind which others wait, are due; after a failure everything is. */
+  #isDue(queue: readonly GatheringCommit[]): boolean {
+    const first = queue[0]
+    return first !== undefined &&
+      (queue.length > 1 || this.#failure !== undefined || first.dueMs <= this.#components.clock.monotonicMs())
+  }
+
+  #opsOf(commits: readonly GatheringCommit[]): WriteOp[] {
+    const ops = commits[0]!.ops
+    for (const [i, commit] of commits.entries()) {
+      if (i > 0) for (const op of commit.ops) ops.push(op)
+      for (const part of commit.parts.values()) part.write(ops)
     }
-    return undefined
+    return ops
   }
 
   #armTimer(): void {
@@ -250,9 +280,11 @@ export class Committer {
     this.#components.onFailure(error)
   }
 
-  #settle(commit: GatheringCommit, error?: Error): void {
-    for (const part of commit.parts.values()) part.settled(error)
-    for (const callback of commit.callbacks) callback(error)
+  #settle(commits: readonly GatheringCommit[], error?: Error): void {
+    for (const commit of commits) {
+      for (const part of commit.parts.values()) part.settled(error)
+      for (const callback of commit.callbacks) callback(error)
+    }
   }
 
   #wakeIdleWaiters(): void {
