@@ -1,11 +1,12 @@
-import { BatchError, batchNext, encodeGap, epochFromBytes, laneNamePattern, readBatchHeader } from '@holdfast/protos'
-import type { BatchHeader, BootId } from '@holdfast/protos'
+import { BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, laneNamePattern, readBatchHeader,
+  readGap } from '@holdfast/protos'
+import type { BatchHeader, BootId, GapBody } from '@holdfast/protos'
 import type { Clock, Log, Random } from '@holdfast/runtime'
 import { decodeAcked, decodeEpoch, decodeLane, encodeEpoch, encodeLane, isOutboxKey, laneEnd, laneKey, offsetKey,
   offsetOfKey,
   tableEnd } from './outbox-format.ts'
 import type { EpochEntry } from './outbox-format.ts'
-import type { OutboxLane } from './outbox-lane.ts'
+import type { HeldBatch, OutboxLane } from './outbox-lane.ts'
 import type { Store, StoreEntry, WriteOp } from './store.ts'
 import { tables } from './tables.ts'
 
@@ -26,6 +27,17 @@ export function tryHeader(value: Buffer): BatchHeader | undefined {
   }
 }
 
+/** What a stored gap says; of a damaged one only that something is missing. */
+export function tryGap(value: Buffer, header: BatchHeader): GapBody {
+  try {
+    checkBatchBody(value, header)
+    return readGap(value, header)
+  } catch (error) {
+    if (error instanceof BatchError) return { reason: 'corrupt', records: 0 }
+    throw error
+  }
+}
+
 /**
  * Fills a lane from what is stored (LOG-10): headers of everything held are read and checked for density; a hole or a
  * damaged header becomes a gap record `corrupt`, in place, in one synced write. `suspect`: records at the end may have
@@ -42,7 +54,8 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   const acked = decodeAcked(ackedKey, ackedValue ?? Buffer.alloc(0))
   const ackedDamaged = acked === undefined && ackedValue !== undefined
   const repairs: WriteOp[] = []
-  const damage: { base: number, next: number, records: number }[] = []
+  const damage: LostRange[] = []
+  const gaps: { readonly header: BatchHeader, readonly value: Buffer }[] = []
   for (const { key, value } of epochEntries) {
     const entry = decodeEpoch(key, value)
     if (entry === undefined) repairs.push({ type: 'del', key })
@@ -101,7 +114,8 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
       restoreEpoch(lane, header, repairs)
       expected = batchNext(header)
       uptimeMs = Math.max(uptimeMs, header.uptimeMs)
-      hold(base, expected, entry.value.length)
+      if (header.kind === 'gap') gaps.push({ header, value: entry.value })
+      else hold(base, expected, entry.value.length)
       if (expected > (acked?.acked ?? 0)) lane.oldestUptimeMs ??= header.uptimeMs
     }
   }
@@ -119,9 +133,17 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   if (lane.epochs.length === 0 || lane.epochs[0]!.start > lane.first) {
     if (lane.durable > lane.first) beginEpochAt(lane, lane.first, repairs, components, 'salvaged')
   }
-  for (const gap of damage) {
+  // Every epoch is known by now, those found again too.
+  for (const gap of damage.flatMap(lost => splitAtEpochs(lane, lost))) {
     if (gap.next <= lane.first) continue
     writeGap(lane, gap, repairs, components, uptimeMs, hold)
+  }
+  for (const { header, value } of gaps) {
+    const parts = gapParts(lane, header, value)
+    for (const { base, next, bytes } of parts) hold(base, next, bytes.length)
+    if (parts.length > 1) repairs.push(...parts.map(({ base, bytes }): WriteOp => ({
+      type: 'put', key: offsetKey(tables.outboxBatch, lane.id, base), value: bytes
+    })))
   }
   if (endSuspect) {
     beginEpochAt(lane, lane.durable, repairs, components, 'salvaged')
@@ -135,7 +157,37 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   return uptimeMs
 }
 
-function writeGap(lane: OutboxLane, gap: { base: number, next: number, records: number }, repairs: WriteOp[],
+/** Offsets that cannot be read; `records` 0: nobody knows how many were acknowledged. */
+interface LostRange { readonly base: number, readonly next: number, readonly records: number }
+
+/** No batch reaches over an epoch's end: the cloud would wait for ever for what the next epoch begins with. */
+function splitAtEpochs(lane: OutboxLane, { base, next, records }: LostRange): LostRange[] {
+  const starts = lane.epochs.map(({ start }) => start).filter(start => base < start && start < next)
+  let left = records
+  return [base, ...starts].map((first, i) => {
+    const end = starts[i] ?? next
+    const part = { base: first, next: end, records: Math.min(left, end - first) }
+    left -= part.records
+    return part
+  })
+}
+
+/** A stored gap as it has to lie there: in parts where it reaches over an epoch's end. */
+export function gapParts(lane: OutboxLane, header: BatchHeader, value: Buffer): HeldBatch[] {
+  const next = batchNext(header)
+  const { reason, records } = tryGap(value, header)
+  const parts = splitAtEpochs(lane, { base: header.base, next, records })
+  if (parts.length === 1) return [{ base: header.base, next, bytes: value }]
+  return parts.map(part => ({
+    base: part.base,
+    next: part.next,
+    bytes: encodeGap(part.next - part.base, { reason, records: part.records }, {
+      ...header, epoch: lane.epochAt(part.base)!.epoch, base: part.base
+    })
+  }))
+}
+
+function writeGap(lane: OutboxLane, gap: LostRange, repairs: WriteOp[],
   components: LoadComponents, uptimeMs: number, hold: (base: number, next: number, bytes: number) => void): void {
   components.log.error('records lost to corruption', {
     lane: lane.name, first: gap.base, last: gap.next - 1, records: gap.records === 0 ? 'unknown' : gap.records

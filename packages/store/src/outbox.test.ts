@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { RecordTopic, batchNext, readBatchHeader, readGap, readRecords } from '@holdfast/protos'
+import { RecordTopic, batchNext, encodeGap, readBatchHeader, readGap, readRecords } from '@holdfast/protos'
 import type { BootId, Watermark } from '@holdfast/protos'
 import { HoldfastError, SeededRandom, silentLog } from '@holdfast/runtime'
 import type { Clock } from '@holdfast/runtime'
@@ -147,6 +147,16 @@ class Bench {
 const bench = async (lanes?: Record<string, LaneOptions>): Promise<Bench> => await new Bench(lanes).start()
 const batchesIn = (entries: readonly { key: Buffer, value: Buffer }[]): readonly { key: Buffer, value: Buffer }[] =>
   entries.filter(({ key }) => key[0] === tables.outboxBatch)
+
+/** No batch reaches over an epoch's end, and each names the epoch that it lies in. */
+async function expectWithinEpochs(it: Bench): Promise<void> {
+  const { epochs } = it.outbox.lane('telemetry')!
+  for (const batch of await it.outbox.scan(it.outbox.lane('telemetry')!, 0, 2 ** 20)) {
+    const index = epochs.findLastIndex(({ start }) => start <= batch.base)
+    expect(readBatchHeader(batch.bytes).epoch).toBe(epochs[index]!.epoch)
+    expect(batch.next).toBeLessThanOrEqual(epochs[index + 1]?.start ?? Infinity)
+  }
+}
 
 describe('appending and reading', () => {
   test('offsets are dense over restarts, and each start has an epoch that names the one before', async () => {
@@ -377,6 +387,59 @@ describe('damage', () => {
     await it.stop()
   })
 
+  test('a hole over the start of an epoch becomes a gap for each, none of which reaches into the next', async () => {
+    const it = await bench()
+    for (const text of ['a', 'b', 'c', 'd']) {
+      await it.append([text, text])
+      await it.restart()
+    }
+    await it.stop()
+    await it.change(entries => batchesIn(entries).slice(1, 7).map(({ key }) => ({ type: 'del', key })))
+    await it.start()
+    expect(await it.texts()).toEqual(['a', 'corrupt×1 [1, 2)', 'corrupt×2 [2, 4)', 'corrupt×2 [4, 6)',
+      'corrupt×1 [6, 7)', 'd'])
+    expect(it.status()).toMatchObject({ nextOffset: 8, droppedRecords: 6 })
+    await expectWithinEpochs(it)
+    await it.stop()
+  })
+
+  test('an end that is lost over several epochs is a gap for each', async () => {
+    const it = await bench()
+    for (const text of ['a', 'b', 'c']) {
+      await it.append([text, text])
+      await it.restart()
+    }
+    await it.stop()
+    await it.change(entries => batchesIn(entries).slice(1).map(({ key }) => ({ type: 'del', key })))
+    await it.start()
+    await it.append(['d'])
+    expect(await it.texts()).toEqual(['a', 'corrupt×0 [1, 2)', 'corrupt×0 [2, 4)', 'corrupt×0 [4, 6)', 'd'])
+    await expectWithinEpochs(it)
+    await it.stop()
+  })
+
+  test('a gap that an older release wrote over the start of an epoch is parted at the open', async () => {
+    const it = await bench()
+    await it.append(['a', 'b'])
+    await it.restart()
+    await it.append(['c', 'd'])
+    await it.stop()
+    await it.change(entries => {
+      const [, second, third] = batchesIn(entries)
+      const header = readBatchHeader(second!.value)
+      const gap = encodeGap(2, { reason: 'overflow', records: 2 }, { ...header })
+      return [{ type: 'put', key: second!.key, value: gap }, { type: 'del', key: third!.key }]
+    })
+    await it.start()
+    expect(await it.texts()).toEqual(['a', 'overflow×1 [1, 2)', 'overflow×1 [2, 3)', 'd'])
+    await expectWithinEpochs(it)
+    const { bytes } = it.status()
+    expect(bytes).toBe((await it.read(0)).reduce((sum, batch) => sum + batch.bytes.length, 0))
+    await it.acknowledge(4)
+    expect(it.status().bytes).toBe(0)
+    await it.stop()
+  })
+
   test('a damaged header at the open, and a damaged body at the reading, become gaps', async () => {
     for (const at of [20, 80]) {
       const it = await damaged(entries => {
@@ -569,6 +632,25 @@ describe('comparing with the cloud', () => {
     await it.restart()
     expect(await it.texts(1)).toEqual(['b', 'c', 'd', 'e'])
     for (const { bytes } of await it.read(1)) expect(readBatchHeader(bytes).epoch).toBe(epochs[1]!.epoch)
+    await it.stop()
+  })
+
+  test('a lane that diverges inside a gap parts it, since no batch reaches over an epoch', async () => {
+    const it = await bench()
+    await it.append(['a', 'b', 'c', 'd'])
+    await it.stop()
+    await it.change(entries => batchesIn(entries).slice(1, 3).map(({ key }) => ({ type: 'del', key })))
+    await it.start()
+    // Written as one gap of two offsets; the cloud has the first of them.
+    expect(await it.texts()).toEqual(['a', 'corrupt×2 [1, 3)', 'd'])
+    await it.outbox.moveTo(it.outbox.lane('telemetry')!, 2)
+    await it.outbox.reidentify(it.outbox.lane('telemetry')!)
+    expect(await it.texts(2)).toEqual(['corrupt×1 [2, 3)', 'd'])
+    await expectWithinEpochs(it)
+    await it.restart()
+    expect(await it.texts(2)).toEqual(['corrupt×1 [2, 3)', 'd'])
+    await it.acknowledge(4)
+    expect(it.status()).toMatchObject({ ackedOffset: 4, bytes: 0 })
     await it.stop()
   })
 

@@ -1,5 +1,4 @@
-import { BatchBuilder, BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, readBatchHeader, readGap,
-  restampEpoch } from '@holdfast/protos'
+import { BatchBuilder, BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, readBatchHeader, restampEpoch } from '@holdfast/protos'
 import type { BatchHeader, BootId, Epoch, GapReason, HelloLane, RecordTopic, Watermark } from '@holdfast/protos'
 import { HoldfastError, describeError, inertFailpoint, invariant } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random } from '@holdfast/runtime'
@@ -8,8 +7,8 @@ import { encodeAcked, encodeEpoch, encodeLane, laneKey, offsetKey, offsetOfKey }
 import type { EpochEntry } from './outbox-format.ts'
 import { OutboxLane, vanishedLaneOptions } from './outbox-lane.ts'
 import type { BatchPlace, HeldBatch, LaneOptions } from './outbox-lane.ts'
-import { loadLane, loadLaneNames, tryHeader, writeSynced } from './outbox-load.ts'
-import type { Store, WriteOp } from './store.ts'
+import { gapParts, loadLane, loadLaneNames, tryGap, tryHeader, writeSynced } from './outbox-load.ts'
+import type { Store, StoreEntry, WriteOp } from './store.ts'
 import { tables } from './tables.ts'
 
 export interface OutboxOptions {
@@ -378,12 +377,7 @@ export class Outbox {
     const entries = await store.scan({ gte: offsetKey(tables.outboxBatch, lane.id, from), lt, bytesMax })
     if (entries.length === 0 || offsetOfKey(entries[0]!.key) > from) {
       // `from` lies inside a batch: a gap, which the cloud clips.
-      const [container] = await store.scan({
-        gte: offsetKey(tables.outboxBatch, lane.id, 0),
-        lt: offsetKey(tables.outboxBatch, lane.id, from),
-        limit: 1,
-        reverse: true
-      })
+      const container = await this.#batchBelow(lane, from)
       if (container !== undefined) entries.unshift(container)
     }
     const batches: HeldBatch[] = []
@@ -467,12 +461,7 @@ export class Outbox {
   }
 
   async #endsAt(lane: OutboxLane, next: number, crc: number): Promise<boolean> {
-    const [entry] = await this.#store.scan({
-      gte: offsetKey(tables.outboxBatch, lane.id, 0),
-      lt: offsetKey(tables.outboxBatch, lane.id, next),
-      limit: 1,
-      reverse: true
-    })
+    const entry = await this.#batchBelow(lane, next)
     const header = entry === undefined ? undefined : tryHeader(entry.value)
     if (entry === undefined || header === undefined || batchNext(header) < next) return false
     if (header.kind === 'gap') return true
@@ -544,6 +533,7 @@ export class Outbox {
    */
   async reidentify(lane: OutboxLane): Promise<void> {
     const start = lane.acked
+    const container = await this.#containerOf(lane, start)
     const commit = this.#components.committer.gather({ bytes: 128 })
     const entry: EpochEntry = {
       start,
@@ -559,9 +549,43 @@ export class Outbox {
     lane.epochs = [...lane.epochs.filter(epoch => epoch.start < start), entry]
     lane.epochOpen = true
     this.#releaseTail(lane, lane.tail.length)
+    if (container !== undefined) this.#splitGap(commit, lane, container)
     this.#failpoint('reidentify:before')
     await durable(commit)
     this.#failpoint('reidentify:after')
+  }
+
+  /** A gap over which a new epoch begins becomes two, the first of them acknowledged. */
+  #splitGap(commit: Commit, lane: OutboxLane, value: Buffer): void {
+    const parts = gapParts(lane, readBatchHeader(value), value)
+    lane.storedBytes -= value.length
+    for (const { base, next, bytes } of parts) {
+      commit.put(offsetKey(tables.outboxBatch, lane.id, base), bytes)
+      if (next > lane.acked) {
+        lane.storedBytes += bytes.length
+        continue
+      }
+      lane.kept.push({ base, next, bytes: bytes.length, ackedUptimeMs: Math.floor(this.uptimeMs()) })
+      lane.keptBytes += bytes.length
+    }
+  }
+
+  /** The batch that begins below `offset` and ends above it: a gap. */
+  async #containerOf(lane: OutboxLane, offset: number): Promise<Buffer | undefined> {
+    const entry = await this.#batchBelow(lane, offset)
+    const header = entry === undefined ? undefined : tryHeader(entry.value)
+    return header !== undefined && batchNext(header) > offset ? entry!.value : undefined
+  }
+
+  /** The newest batch that begins below `offset`. */
+  async #batchBelow(lane: OutboxLane, offset: number): Promise<StoreEntry | undefined> {
+    const [entry] = await this.#store.scan({
+      gte: offsetKey(tables.outboxBatch, lane.id, 0),
+      lt: offsetKey(tables.outboxBatch, lane.id, offset),
+      limit: 1,
+      reverse: true
+    })
+    return entry
   }
 
   /** Another cloud log holds nothing of ours: everything that is still here waits again (design §6). */
@@ -721,7 +745,7 @@ export class Outbox {
         const header = tryHeader(value)
         if (header === undefined || batchNext(header) >= lane.durable) return done(run)
         from = batchNext(header)
-        const gap = header.kind === 'gap' ? readGap(value, header) : undefined
+        const gap = header.kind === 'gap' ? tryGap(value, header) : undefined
         if (run !== undefined && run.epoch !== lane.epochAt(base)?.epoch) {
           if (run.records > 0) return run
           run = undefined
