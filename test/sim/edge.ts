@@ -123,10 +123,11 @@ export class Edge {
       this.#views = new Map()
     }
     database.onReopened(async (store, suspect) => {
+      link.pause()
       await outbox.reopen(store, suspect)
       if (!process.alive) return
       opened()
-      link.restart()
+      link.resume()
     })
     if (!process.alive) return
     opened()

@@ -103,10 +103,11 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   metrics.watchLink(link)
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
+    link.pause()
     await outbox.reopen(store, suspect)
     await broker.reopen(store)
     await deviceApi.reopen(store)
-    link.restart()
+    link.resume()
   })
   const tunnel: Service = {
     name: 'link',

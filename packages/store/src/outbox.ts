@@ -122,7 +122,8 @@ export class Outbox {
 
   /**
    * Goes on with a store that was opened anew after a failed write. What the failed commit left behind counts, the rest is
-   * gone; like every start, this one begins new epochs.
+   * gone; like every start, this one begins new epochs. No session is under way when it is called, and none begins before
+   * it resolves: lanes are read anew meanwhile, and name no epochs.
    */
   async reopen(store: Store, suspect: boolean): Promise<void> {
     this.#store = store
@@ -380,6 +381,7 @@ export class Outbox {
       const container = await this.#batchBelow(lane, from)
       if (container !== undefined) entries.unshift(container)
     }
+    if (store !== this.#store) return []
     const batches: HeldBatch[] = []
     for (const [i, { key, value }] of entries.entries()) {
       const base = offsetOfKey(key)
@@ -505,15 +507,17 @@ export class Outbox {
       return
     }
     await this.#advance(lane, next)
-    lane.handedOut = lane.acked
   }
 
   async #advance(lane: OutboxLane, next: number): Promise<void> {
+    const store = this.#store
     while (lane.acked < next) {
-      const entries = await this.#store.scan({
+      const entries = await store.scan({
         gte: offsetKey(tables.outboxBatch, lane.id, lane.acked),
         lt: offsetKey(tables.outboxBatch, lane.id, next)
       })
+      // Reopened meanwhile: what the cloud said was said to lanes as they were before.
+      if (store !== this.#store) return
       const places: BatchPlace[] = []
       for (const { key, value } of entries) {
         const header = tryHeader(value)
@@ -525,6 +529,7 @@ export class Outbox {
       const reached = entries.length === 0 || places.length < entries.length ? next : places.at(-1)!.next
       this.acknowledge(lane, reached, places)
     }
+    lane.handedOut = lane.acked
   }
 
   /**
@@ -532,8 +537,10 @@ export class Outbox {
    * (LOG-13). Nothing is trimmed; the stored bytes stay and get their epoch when they are read.
    */
   async reidentify(lane: OutboxLane): Promise<void> {
+    const store = this.#store
     const start = lane.acked
     const container = await this.#containerOf(lane, start)
+    if (store !== this.#store) return
     const commit = this.#components.committer.gather({ bytes: 128 })
     const entry: EpochEntry = {
       start,
@@ -706,8 +713,9 @@ export class Outbox {
   #dropOldest(lane: OutboxLane, reason: GapReason, wanted: (header: BatchHeader, droppedBytes: number) => boolean): void {
     if (lane.busy) return
     void this.#exclusively(lane, 'dropping the oldest', async () => {
+      const store = this.#store
       const run = await this.#findDroppable(lane, reason, wanted)
-      if (run === undefined) return
+      if (run === undefined || store !== this.#store) return
       const records = run.gapRecords + run.records
       const gap = encodeGap(run.next - run.base, { reason, records }, this.#stamp(lane, run.base))
       const commit = this.#components.committer.gather({ bytes: 256 })

@@ -74,6 +74,9 @@ export class Link {
   #pumping = false
   #waitFor: Timer | undefined
   #lastEnd = ''
+  #paused = false
+  /** What came while it was paused, and has to happen then. */
+  #due: (() => void) | undefined
 
   constructor(options: LinkOptions, components: LinkComponents) {
     this.#options = options
@@ -82,13 +85,33 @@ export class Link {
     components.outbox.onAvailable(lane => this.#available(lane))
   }
 
-  start(): void { this.#step({ kind: 'start' }) }
+  start(): void {
+    if (this.#paused) this.#due = () => this.start()
+    else this.#step({ kind: 'start' })
+  }
 
   /** Closes the connection. What is not acknowledged is sent again after the next start. */
-  stop(): void { this.#step({ kind: 'stop' }) }
+  stop(): void {
+    this.#due = undefined
+    this.#step({ kind: 'stop' })
+  }
 
-  /** The outbox was opened again: its epochs are others now. */
-  restart(): void { this.#step({ kind: 'restart', reason: 'reopened' }) }
+  /**
+   * The outbox is about to be opened again: what it knows is about to change, its epochs too. The session ends now, and none
+   * begins before `resume`. Idempotent.
+   */
+  pause(): void {
+    this.#paused = true
+    this.#step({ kind: 'restart', reason: 'reopened' })
+  }
+
+  /** The outbox is open again. */
+  resume(): void {
+    this.#paused = false
+    const due = this.#due
+    this.#due = undefined
+    due?.()
+  }
 
   get live(): boolean { return this.#session.state === 'live' }
   get state(): string { return this.#session.state }
@@ -127,6 +150,10 @@ export class Link {
   }
 
   #onAlarm(): void {
+    if (this.#paused) {
+      this.#due = () => this.#onAlarm()
+      return
+    }
     const rate = this.bytesPerSecond
     this.#step({
       kind: 'alarm',
