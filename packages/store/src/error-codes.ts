@@ -14,10 +14,16 @@ export const storeErrorCodes = {
     remedy: 'Stop the other process, or give this one a data directory of its own.',
     retryable: true
   },
+  STORE_INACCESSIBLE: {
+    cause: 'The system does not let the daemon at the files of the store: no permission, a file system that is mounted '
+      + 'read-only, or too many open files. Their content is untouched.',
+    remedy: 'The message carries the system error: give the files to the user that the daemon runs as, mount the disk '
+      + 'writable, or raise the limit of open files (LimitNOFILE).',
+    retryable: true
+  },
   STORE_FAILED: {
-    cause: 'The disk refused to read, write or fsync (full, read-only, no permission, or an I/O error).',
-    remedy: 'The message carries the system error: free some space, mount the disk writable, fix ownership, or replace '
-      + 'the disk. Nothing more is written until the store has been opened again, which the daemon does by itself.',
+    cause: 'The disk refused to read, write or fsync (full, or an I/O error).',
+    remedy: 'The message carries the system error: free some space, or replace the disk. Nothing more is written until the store has been opened again, which the daemon does by itself.',
     retryable: true
   },
   STORE_CLOSED: {

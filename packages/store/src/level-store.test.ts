@@ -243,6 +243,36 @@ describe('a LevelStore and its opener', () => {
     await store.close()
   })
 
+  it('is inaccessible, not damaged, where the process may open no more files', async () => {
+    const store = await opener.open()
+    await written(store, [{ type: 'put', key: keyOf(1), value: valueOf(1) }], true)
+    await store.close()
+    const script = `
+      import { openSync } from 'node:fs'
+      import { SystemClock, silentLog } from '@holdfast/runtime'
+      import { Database } from ${JSON.stringify(join(import.meta.dirname, 'database.ts'))}
+      import { LevelStore, levelStoreOpener } from ${JSON.stringify(join(import.meta.dirname, 'level-store.ts'))}
+      await import('level')
+      const options = { path: ${JSON.stringify(path)}, quarantineDir: ${JSON.stringify(quarantineDir)} }
+      // Its own modules are loaded by a first round.
+      await (await LevelStore.open(options)).close()
+      try { for (;;) openSync('/dev/null') } catch {}
+      const opener = levelStoreOpener(options, { log: silentLog, clock: new SystemClock() })
+      const codes = []
+      await opener.open().catch(error => codes.push(error.code))
+        await Database.open({ freeFloorBytes: 0 }, {
+        opener, clock: new SystemClock(), log: silentLog, salvage: () => { codes.push('salvaged') },
+        space: { freeBytes: async () => 2 ** 40, keepBallast: async () => {}, giveUpBallast: async () => {} }
+      }).catch(error => codes.push(error.code))
+      console.log(codes.join())`
+    const { stdout } = await promisify(execFile)('sh', ['-c', 'ulimit -n 64; exec "$0" --input-type=module -e "$1"',
+      process.execPath, script], { cwd: import.meta.dirname })
+    expect(stdout.trim()).toBe('STORE_INACCESSIBLE,STORE_INACCESSIBLE')
+    expect(await readdir(folder)).toEqual(['db'])
+    expect((await opener.open().then(async again => ({ value: await again.get(keyOf(1)), closed: await again.close() }))).value)
+      .toEqual(valueOf(1))
+  })
+
   it('stays failed after a write that the system refused, and works again once reopened', async () => {
     // A limit on the size of files stands for a full disk: it needs no file system of its own.
     const script = `

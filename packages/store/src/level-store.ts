@@ -72,7 +72,7 @@ export class LevelStore implements Store {
     this.#path = path
   }
 
-  /** Rejects with `STORE_CORRUPT`, `STORE_LOCKED` or `STORE_FAILED`. */
+  /** Rejects with `STORE_CORRUPT`, `STORE_LOCKED`, `STORE_INACCESSIBLE` or `STORE_FAILED`. */
   static async open(options: LevelStoreOptions): Promise<LevelStore> {
     await refuseHeadlessFiles(options.path)
     const db: Database = new Level(options.path, {
@@ -318,9 +318,14 @@ function storeError(path: string, what: string, error: unknown): HoldfastError<S
     { cause: error })
 }
 
+/** What says nothing about the content of the files, in the words of LevelDB (strerror) and of Node. */
+const inaccessible = new RegExp('Permission denied|Operation not permitted|Read-only file system|Too many open files'
+  + '|\\b(EACCES|EPERM|EROFS|EMFILE|ENFILE)\\b')
+
 function codeOf(levelCode: unknown, message: string): StoreErrorCode {
   if (levelCode === 'LEVEL_LOCKED') return 'STORE_LOCKED'
   if (levelCode === 'LEVEL_CORRUPTION') return 'STORE_CORRUPT'
+  if (inaccessible.test(message)) return 'STORE_INACCESSIBLE'
   // A table that is not there, or a table shorter than a footer or than its index says. LevelDB calls it an
   // I/O error, but no retry brings it back.
   if (levelCode === 'LEVEL_IO_ERROR' && /\d+\.(ldb|sst): (No such file|Invalid argument)/.test(message)) {

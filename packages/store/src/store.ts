@@ -49,7 +49,10 @@ export interface Store {
 
 /** How a store is opened and, after a failure, opened again. */
 export interface StoreOpener {
-  /** Rejects with `STORE_CORRUPT` (quarantine it and start anew, L11), `STORE_LOCKED` or `STORE_FAILED`. */
+  /**
+   * Rejects with `STORE_CORRUPT` (quarantine it and start anew, L11), `STORE_LOCKED`, `STORE_INACCESSIBLE` (nothing is
+   * wrong with it) or `STORE_FAILED`.
+   */
   open(): Promise<Store>
   /**
    * To be asked before `open`: true where opening will leave out damaged parts without an error, so that entries may be
