@@ -33,6 +33,7 @@ const meaningfulWhenEmpty: ReadonlySet<string> = new Set([
   'NodeSystemInfo.architecture', 'NodeSystemInfo.bootID', 'NodeSystemInfo.containerRuntimeVersion', 'NodeSystemInfo.kernelVersion',
   'NodeSystemInfo.kubeProxyVersion', 'NodeSystemInfo.kubeletVersion', 'NodeSystemInfo.machineID', 'NodeSystemInfo.operatingSystem',
   'NodeSystemInfo.osImage', 'NodeSystemInfo.systemUUID', 'ContainerStatus.image', 'ContainerStatus.imageID', 'HTTPHeader.value',
+  'HostPathVolumeSource.type',
   'ResourceFieldSelector.resource', 'Taint.effect', 'NodeAddress.address', 'WindowsSecurityContextOptions.gmsaCredentialSpec',
   'WindowsSecurityContextOptions.gmsaCredentialSpecName', 'WindowsSecurityContextOptions.runAsUserName'
 ])
@@ -105,10 +106,11 @@ function reach(names: readonly string[]): Map<string, readonly Member[]> {
 
 /** The text of kind-types.ts. */
 export function kindTypesSource(): string {
-  const types = [...reach(kinds)].map(([model, members]) => ({ name: goName(model), members })).toSorted((a, b) => a.name < b.name ? -1 : 1)
+  const types = [...reach(kinds)].map(([model, members]) => ({ name: goName(model), members }))
+    .toSorted((a, b) => a.name < b.name ? -1 : 1)
   const known = new Set(types.flatMap(({ name, members }) => members.map(({ baseName }) => `${name}.${baseName}`)))
   const stale = [...quantities, ...meaningfulWhenEmpty, ...leftOutWhenZero].filter(member => !known.has(member))
-  if (stale.length > 0) throw new Error(`packages/kube-api/tools/kind-types.ts names members that the models do not have: ${stale.join(', ')}`)
+  if (stale.length > 0) throw new Error(`kind-types.ts names members that the models do not have: ${stale.join(', ')}`)
   const entries = types.map(({ name, members }) => {
     const rows: string[] = []
     for (const member of members) {

@@ -1,9 +1,16 @@
 import type { Resource } from '../resource.ts'
 import { configMaps } from './config-map.ts'
+import { events } from './event.ts'
+import { leases } from './lease.ts'
 import { namespaces } from './namespace.ts'
+import { nodes } from './node.ts'
 import { secrets } from './secret.ts'
+import { serviceAccounts } from './service-account.ts'
+import { services } from './service.ts'
 
 /** The built-in kinds, in the order in which discovery lists them. */
 export function builtInResources(): readonly Resource[] {
-  return [configMaps(), namespaces(), secrets()]
+  return [
+    configMaps(), events(), namespaces(), nodes(), secrets(), serviceAccounts(), services(), leases()
+  ]
 }

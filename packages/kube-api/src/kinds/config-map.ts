@@ -5,6 +5,7 @@ import { invalidValue } from '../validation/causes.ts'
 import { dns1123SubdomainErrors } from '../validation/names.ts'
 import { ageColumn, ageOf, builtInResource, column, nameColumn, nameOf } from './built-in-resource.ts'
 import { base64Bytes, dataKeyCauses, dataSizeCauses, immutableCauses, textBytes } from './data-causes.ts'
+import { mergeSchemas } from './merge-schemas.ts'
 
 interface ConfigMap {
   readonly data?: Readonly<Record<string, string>>
@@ -36,5 +37,5 @@ export const configMaps = (): Resource => builtInResource({
     return [nameOf(object), Object.keys(data).length + Object.keys(binaryData).length, ageOf(object, nowMs)]
   },
   causes,
-  mergeSchema: undefined
+  mergeSchema: mergeSchemas.ConfigMap
 })

@@ -221,7 +221,8 @@ export function decodeMetadata(value: Json, document: DocumentKind): DecodedMeta
   const position = { parent: undefined, step: '.metadata', owner: document.kind }
   return decodeForm(document, () => {
     if (value !== null && !isObject(value)) {
-      throw new FormError(`json: cannot unmarshal ${jsonTypeOf(value)} into Go struct field ${document.kind}.metadata of type v1.ObjectMeta`)
+      throw new FormError(`json: cannot unmarshal ${jsonTypeOf(value)} into Go struct field ${document.kind}.metadata of type `
+        + 'v1.ObjectMeta')
     }
     const metadata = decoder.object('ObjectMeta', value ?? {}, position) as ObjectMeta
     return { metadata, unknownFields: decoder.unknownFields }
@@ -305,15 +306,16 @@ export function decodeBuiltIn(
   const apiVersion = apiVersionOf(expected)
   if (named.kind !== expected.kind || named.apiVersion !== apiVersion) {
     const known = named.apiVersion === 'v1' || named.apiVersion === 'coordination.k8s.io/v1'
+    const goPackage = expected.group === '' ? 'core' : expected.group.split('.')[0]
     throw handledAs(named, known && types.has(named.kind)
-      ? `converting (v1.${named.kind}) to (${expected.group === '' ? 'core' : expected.group.split('.')[0]}.${expected.kind}): unknown conversion`
+      ? `converting (v1.${named.kind}) to (${goPackage}.${expected.kind}): unknown conversion`
       : `no kind ${quote(named.kind)} is registered for version ${quote(named.apiVersion)} in scheme `
         + '"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"')
   }
   const decoder = new Decoder(mode !== 'Ignore')
   const members = decodeForm(named, () => decoder.object(expected.kind, named.document, undefined))
   const faults = [
-    ...decoder.unknownFields.map(path => `unknown field ${quote(path)}`), ...duplicateFields.map(path => `duplicate field ${quote(path)}`)
+    ...duplicateFields.map(path => `duplicate field ${quote(path)}`), ...decoder.unknownFields.map(path => `unknown field ${quote(path)}`)
   ]
   const warnings = fieldWarnings(named, mode, faults)
   const { apiVersion: _apiVersion, kind: _kind, metadata, ...rest } = members

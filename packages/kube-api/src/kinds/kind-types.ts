@@ -206,7 +206,7 @@ export const kindTypes: Readonly<Record<string, Readonly<Record<string, string>>
     ip: 'string?'
   },
   HostPathVolumeSource: {
-    path: 'string?', type: 'string?'
+    path: 'string?', type: 'string'
   },
   ISCSIVolumeSource: {
     chapAuthDiscovery: 'boolean?', chapAuthSession: 'boolean?', fsType: 'string?', initiatorName: 'string',

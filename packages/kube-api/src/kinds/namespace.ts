@@ -4,6 +4,7 @@ import type { StatusCause } from '../status-error.ts'
 import { invalidValue } from '../validation/causes.ts'
 import { builtInFinalizerCauses, dns1123LabelErrors, qualifiedNameErrors } from '../validation/names.ts'
 import { ageColumn, ageOf, builtInResource, column, keepMember, nameColumn, nameOf } from './built-in-resource.ts'
+import { mergeSchemas } from './merge-schemas.ts'
 
 interface NamespaceSpec { readonly finalizers?: readonly string[] }
 interface NamespaceStatus { readonly phase?: string, readonly conditions?: readonly unknown[] }
@@ -62,5 +63,5 @@ export const namespaces = (): Resource => builtInResource({
   cells: (object, nowMs) => [nameOf(object), statusOf(object).phase ?? '', ageOf(object, nowMs)],
   setDefaults, prepareForCreate, prepareForUpdate, causes,
   selectableFields: object => ({ 'status.phase': statusOf(object).phase ?? '', name: nameOf(object) }),
-  mergeSchema: undefined
+  mergeSchema: mergeSchemas.Namespace
 })

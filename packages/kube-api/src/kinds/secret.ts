@@ -5,6 +5,7 @@ import { invalidValue, requiredValue } from '../validation/causes.ts'
 import { dns1123SubdomainErrors } from '../validation/names.ts'
 import { ageColumn, ageOf, builtInResource, column, nameColumn, nameOf } from './built-in-resource.ts'
 import { base64Bytes, dataKeyCauses, dataSizeCauses, immutableCauses } from './data-causes.ts'
+import { mergeSchemas } from './merge-schemas.ts'
 
 interface Secret {
   /** Base64. */
@@ -82,5 +83,5 @@ export const secrets = (): Resource => builtInResource({
   },
   setDefaults, causes,
   selectableFields: object => ({ type: view(object).type ?? '' }),
-  mergeSchema: undefined
+  mergeSchema: mergeSchemas.Secret
 })
