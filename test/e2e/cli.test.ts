@@ -1,9 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { until } from '../harness/daemons.ts'
@@ -104,7 +104,8 @@ describe('holdfast up', () => {
 
       await using second = new Holdfast('up', '--free-ports', '--data-dir', dataDir)
       expect(await second.ended()).toBe(1)
-      expect(second.errors).toMatch(/is running on .* already,.*\[UP_ALREADY_RUNNING\]/)
+      expect(second.errors).toMatch(/cloudcore is running on .* already .*\[UP_ALREADY_RUNNING\]/)
+      expect(second.errors).toContain(`kill ${processes(up).join(' ')};`)
 
       const startedMs = performance.now()
       expect(await up.ended('SIGINT')).toBe(0)
@@ -129,6 +130,36 @@ describe('holdfast up', () => {
     expect(await up.ended()).toBe(137)
     expect(up.errors).toMatch(/edgecore ended with code 137, so the rest is stopped; the end of .*edgecore\.log:\n.*is ready/)
     expect(alive(cloudcore)).toBe(false)
+  })
+})
+
+describe('holdfast up, beside what it did not start', () => {
+  it('says which processes a killed one left running', async () => {
+    await using folder = await temporaryFolder()
+    const first = new Holdfast('up', '--free-ports', '--data-dir', folder.path)
+    await first.shows(ctrlC)
+    await first.ended('SIGKILL')
+    try {
+      await using second = new Holdfast('up', '--free-ports', '--data-dir', folder.path)
+      expect(await second.ended()).toBe(1)
+      expect(second.errors).toContain(`kill ${processes(first).join(' ')};`)
+    } finally {
+      for (const pid of processes(first)) process.kill(pid, 'SIGTERM')
+      await until('the daemons have ended', () => !processes(first).some(alive))
+    }
+  })
+
+  it.each([
+    ['cloud/endpoints.json', /endpoints\.json cannot be used .*: remove it if no daemon/],
+    ['edge/identity/identity.json', /identity\.json cannot be used .*: restore it/]
+  ])('names %s where it is damaged', async (name, message) => {
+    await using folder = await temporaryFolder()
+    await mkdir(dirname(join(folder.path, name)), { recursive: true })
+    await writeFile(join(folder.path, name), '{"torn')
+    await using up = new Holdfast('up', '--free-ports', '--data-dir', folder.path)
+    expect(await up.ended()).toBe(1)
+    expect(up.errors).toMatch(message)
+    expect(up.errors).toContain(folder.path)
   })
 })
 

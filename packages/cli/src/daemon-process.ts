@@ -1,10 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { open, readFile, rename, rm } from 'node:fs/promises'
+import { open, readFile, rename } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { constants } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { HoldfastError, wait, type Clock, type Endpoints } from '@holdfast/runtime'
+import { readEndpoints, type FoundEndpoints } from './data-folder.ts'
 
 export type DaemonName = 'cloudcore' | 'edgecore'
 
@@ -36,14 +36,19 @@ export class DaemonProcess {
   #exitCode: number | undefined
   readonly #child: ChildProcess
   readonly #clock: Clock
-  readonly #endpointsPath: string
+  readonly #dataDir: string
+  /** `readySince` of what a daemon before has left there. */
+  readonly #leftBehind: string | undefined
 
-  private constructor(options: DaemonProcessOptions, child: ChildProcess, clock: Clock, ended: Promise<number>) {
+  private constructor(
+    options: DaemonProcessOptions, child: ChildProcess, clock: Clock, ended: Promise<number>, leftBehind: string | undefined
+  ) {
     this.name = options.name
     this.logPath = options.logPath
     this.#child = child
     this.#clock = clock
-    this.#endpointsPath = join(options.dataDir, 'endpoints.json')
+    this.#dataDir = options.dataDir
+    this.#leftBehind = leftBehind
     this.pid = child.pid ?? 0
     this.ended = ended.then(code => this.#exitCode = code)
   }
@@ -51,8 +56,8 @@ export class DaemonProcess {
   /** Starts it; `ready` says when it can be used. Rejects where there is no such program. */
   static async start(options: DaemonProcessOptions, clock: Clock): Promise<DaemonProcess> {
     const { name, nodePath, dataDir, logPath, settings } = options
-    // What a crash left there would look like readiness.
-    await rm(join(dataDir, 'endpoints.json'), { force: true })
+    // What a crash left there would look like readiness. It is the daemon's to remove, under its lock.
+    const leftBehind = await readEndpoints(dataDir)
     await rename(logPath, `${logPath}.1`).catch(() => undefined)
     const log = await open(logPath, 'w')
     try {
@@ -63,7 +68,7 @@ export class DaemonProcess {
         child.on('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal!]))
       })
       await new Promise<void>((resolve, reject) => child.on('spawn', resolve).on('error', reject))
-      return new DaemonProcess(options, child, clock, ended)
+      return new DaemonProcess(options, child, clock, ended, leftBehind && sinceOf(leftBehind))
     } finally {
       await log.close()
     }
@@ -74,8 +79,8 @@ export class DaemonProcess {
   /** Waits until it can be used. Rejects with `UP_DAEMON_ENDED`, `UP_NOT_READY`, or with the signal's reason. */
   async ready(withinMs: number, signal: AbortSignal): Promise<Endpoints> {
     return await this.waitFor('is not ready', async () => {
-      const text = await readFile(this.#endpointsPath, 'utf8').catch(() => undefined)
-      return text === undefined ? undefined : JSON.parse(text) as Endpoints
+      const endpoints = await readEndpoints(this.#dataDir)
+      return endpoints === undefined || sinceOf(endpoints) === this.#leftBehind ? undefined : endpoints
     }, withinMs, signal)
   }
 
@@ -121,6 +126,9 @@ export class DaemonProcess {
   /** SIGKILL, without waiting. */
   kill(): void { if (this.running) this.#child.kill('SIGKILL') }
 }
+
+/** '' of a release that did not write it yet. */
+const sinceOf = ({ readySince = '' }: FoundEndpoints): string => readySince
 
 /** The port, where it is free on 127.0.0.1, else 0: any free one. */
 export async function portOrFree(port: number): Promise<number> {

@@ -69,7 +69,12 @@ export const cliErrorCodes = {
   },
   UP_ALREADY_RUNNING: {
     cause: 'A daemon runs on the data directory given to `holdfast up`.',
-    remedy: 'Stop it, or choose another --data-dir.',
+    remedy: 'Stop the named process, or choose another --data-dir.',
+    retryable: false
+  },
+  UP_FILE_UNREADABLE: {
+    cause: 'A file in the data directory given to `holdfast up` is damaged, or not readable by this user.',
+    remedy: 'The message names the file and what to do with it.',
     retryable: false
   },
   UP_DAEMON_ENDED: {

@@ -27,17 +27,18 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const metrics = new CloudcoreMetrics()
   using _process = watchProcess(metrics.registry, clock)
   await mkdir(config.dataDir, { recursive: true, mode: 0o750 })
+  const opener = levelStoreOpener({
+    path: join(config.dataDir, 'log'), quarantineDir: join(config.dataDir, 'quarantine')
+  }, { log, clock })
+  // First of all: its lock keeps a second process from the rest of the data directory.
+  await using cloudLog = await LevelLog.open({
+    retentionBytesMax: config.retention.bytesMax, retentionAgeMaxMs: config.retention.ageMax
+  }, { opener, clock, random, log, onCommit: metrics.onCommit, failpoint })
   await using endpoints = await EndpointsFile.open(config.dataDir)
   const authority = await Authority.open({
     folder: join(config.dataDir, 'identity'), serverNames: config.serverNames, hostname: components.hostname
   }, { clock, log })
   const tokens = await Tokens.open({ folder: authority.folder, ca: authority.ca }, { clock, log })
-  const opener = levelStoreOpener({
-    path: join(config.dataDir, 'log'), quarantineDir: join(config.dataDir, 'quarantine')
-  }, { log, clock })
-  await using cloudLog = await LevelLog.open({
-    retentionBytesMax: config.retention.bytesMax, retentionAgeMaxMs: config.retention.ageMax
-  }, { opener, clock, random, log, onCommit: metrics.onCommit, failpoint })
   const hub = new Hub({
     helloMs: 10_000,
     deadMs: 25_000,

@@ -32,7 +32,6 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const metrics = new EdgecoreMetrics()
   using _process = watchProcess(metrics.registry, clock)
   await mkdir(dataDir, { recursive: true, mode: 0o750 })
-  await using endpoints = await EndpointsFile.open(dataDir)
   const identity = await loadIdentity(dataDir)
   const bootId = bootIdFromBytes(random.bytes(8))
   const database = await Database.open({ freeFloorBytes: config.disk.freeFloorBytes }, {
@@ -46,6 +45,8 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     onCommit: metrics.onCommit,
     failpoint
   })
+  // After the database, whose lock keeps a second process away from what the first one wrote.
+  await using endpoints = await EndpointsFile.open(dataDir)
   const { committer } = database
   const trust = wallClockTrust(clock)
   const outbox = await Outbox.open({ lanes: laneOptions(config), bootId, suspect: database.suspect }, database.store, {
@@ -122,6 +123,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     async run(signal) {
       if (!signal.aborted) await new Promise<void>(resolve => { signal.addEventListener('abort', () => resolve(), { once: true }) })
       outbox.close()
+      await endpoints.withdraw()
       await database.close()
     }
   }

@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFileAtomic } from './files.ts'
 
@@ -11,12 +11,22 @@ export interface Endpoints {
   readonly ops?: string
 }
 
+/** What `endpoints.json` holds: where a program listens, and which process that is. */
+export interface PublishedEndpoints extends Endpoints {
+  readonly pid: number
+  /** When it became ready, RFC 3339: tells it from an earlier process with the same number. */
+  readonly readySince: string
+}
+
 /**
  * `<data dir>/endpoints.json`: there while a program is ready, and only then, so that whoever starts it with port 0
- * can wait for the file and read the ports. `open` removes what a crash left behind.
+ * can wait for the file and read the ports.
+ *
+ * Only for the process that holds the lock of the store in that folder: `open` removes what a crash left behind.
  */
 export class EndpointsFile implements AsyncDisposable {
   readonly path: string
+  #published: string | undefined
 
   private constructor(path: string) { this.path = path }
 
@@ -29,10 +39,21 @@ export class EndpointsFile implements AsyncDisposable {
 
   /** Says that the program is ready. */
   async publish(endpoints: Endpoints): Promise<void> {
-    await writeFileAtomic(this.path, JSON.stringify(endpoints, null, 2) + '\n')
+    const content: PublishedEndpoints = { ...endpoints, pid: process.pid, readySince: new Date().toISOString() }
+    this.#published = JSON.stringify(content, null, 2) + '\n'
+    await writeFileAtomic(this.path, this.#published)
   }
 
-  async [Symbol.asyncDispose](): Promise<void> { await rm(this.path, { force: true }) }
+  /** Removes what this process has published, and nobody else's. Before the store's lock is given up. Idempotent. */
+  async withdraw(): Promise<void> {
+    const published = this.#published
+    this.#published = undefined
+    if (published === undefined) return
+    const found = await readFile(this.path, 'utf8').catch(() => undefined)
+    if (found === published) await rm(this.path, { force: true })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> { await this.withdraw() }
 }
 
 /** A URL that a program on this machine can connect to; an address that means `all` is written as loopback. */

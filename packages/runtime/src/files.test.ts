@@ -36,9 +36,24 @@ test('endpoints are there while a program is ready, and only then', async () => 
     expect(await readdir(path)).toEqual([])
     await file.publish({ mqtt: 'mqtt://127.0.0.1:1', ops: 'http://127.0.0.1:2' })
     expect(JSON.parse(await readFile(file.path, 'utf8')))
-      .toEqual({ mqtt: 'mqtt://127.0.0.1:1', ops: 'http://127.0.0.1:2' })
+      .toEqual({
+        mqtt: 'mqtt://127.0.0.1:1', ops: 'http://127.0.0.1:2', pid: process.pid,
+        readySince: expect.stringMatching(/^\d{4}-.*Z$/) as string
+      })
   }
   expect(await readdir(path)).toEqual([])
+})
+
+test('endpoints of another process are left alone', async () => {
+  const path = await folder()
+  await using file = await EndpointsFile.open(path)
+  await writeFile(file.path, '{"pid":1}')
+  await file.withdraw()
+  expect(await readdir(path)).toEqual(['endpoints.json'])
+  await file.publish({})
+  await writeFile(file.path, '{"pid":1}')
+  await file.withdraw()
+  expect(await readFile(file.path, 'utf8')).toBe('{"pid":1}')
 })
 
 test('an endpoint is an address that this machine can connect to', () => {

@@ -1,9 +1,10 @@
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { HoldfastError, nodeNameRule, parseNodeName, type Endpoints, type NodeName } from '@holdfast/runtime'
 import { askCloudJson, cloudDefault } from '../cloud-client.ts'
 import { defineCommand, usage, type CommandHost } from '../command.ts'
+import { readEndpoints, readNodeName, type FoundEndpoints } from '../data-folder.ts'
 import { DaemonProcess, portOrFree, type DaemonName } from '../daemon-process.ts'
 import { join as joinNode } from '../join.ts'
 import { renderTable, type NodeStatus } from '../render.ts'
@@ -37,9 +38,9 @@ export const up = defineCommand({
   async run(values, host) {
     const dataDir = resolve(host.folder, values['data-dir'] ?? '.holdfast')
     const folders = { cloudcore: join(dataDir, 'cloud'), edgecore: join(dataDir, 'edge') } as const
-    const joined = await joinedName(folders.edgecore)
+    const joined = await readNodeName(folders.edgecore)
     const node = nameOf(values.node, joined, folders.edgecore)
-    await refuseSecond(Object.values(folders), host.shutdown)
+    await refuseSecond(folders, host.shutdown)
     await Promise.all(Object.values(folders).map(folder => mkdir(folder, { recursive: true, mode: 0o750 })))
     const daemons: DaemonProcess[] = []
     const start = async (name: DaemonName, more: readonly string[]): Promise<StartedDaemon> => {
@@ -91,12 +92,6 @@ async function ended(daemons: readonly DaemonProcess[], host: CommandHost): Prom
   return late === -1 ? 0 : codes[late]!
 }
 
-/** The name in the identity that is there; undefined where the node has not joined. */
-async function joinedName(edgeDir: string): Promise<string | undefined> {
-  const text = await readFile(join(edgeDir, 'identity', 'identity.json'), 'utf8').catch(() => undefined)
-  return text === undefined ? undefined : (JSON.parse(text) as { readonly node: string }).node
-}
-
 function nameOf(option: string | undefined, joined: string | undefined, edgeDir: string): NodeName {
   const name = parseNodeName(option ?? joined ?? 'edge-1')
   if (name === undefined) throw usage(`--node "${option ?? joined}": expected ${nodeNameRule}`)
@@ -106,17 +101,33 @@ function nameOf(option: string | undefined, joined: string | undefined, edgeDir:
   return name
 }
 
-/** Two daemons cannot share a data directory. Rejects with `UP_ALREADY_RUNNING`. */
-async function refuseSecond(folders: readonly string[], signal: AbortSignal): Promise<void> {
-  for (const folder of folders) {
-    const text = await readFile(join(folder, 'endpoints.json'), 'utf8').catch(() => undefined)
-    if (text === undefined) continue
-    const { ops } = JSON.parse(text) as Endpoints
-    const answers = await fetch(`${ops}/healthz`, { signal }).then(() => true, () => false)
-    if (answers) {
-      throw new HoldfastError('UP_ALREADY_RUNNING',
-        `a daemon is running on ${folder} already, operations at ${ops}: stop it, or choose another --data-dir`)
-    }
+/** Two daemons cannot share a data directory. Rejects with `UP_ALREADY_RUNNING`, or with `UP_FILE_UNREADABLE`. */
+async function refuseSecond(folders: Readonly<Record<DaemonName, string>>, signal: AbortSignal): Promise<void> {
+  const running: string[] = []
+  const pids: number[] = []
+  for (const [name, folder] of Object.entries(folders)) {
+    const endpoints = await readEndpoints(folder)
+    if (endpoints === undefined || !await isRunning(endpoints, signal)) continue
+    const { pid, ops } = endpoints
+    running.push(`${name} is running on ${folder} already (${pid === undefined ? '' : `process ${pid}, `}operations at ${ops})`)
+    if (pid !== undefined) pids.push(pid)
+  }
+  if (running.length === 0) return
+  const stop = pids.length === 0 ? 'stop it' : `stop it with: kill ${pids.join(' ')}`
+  throw new HoldfastError('UP_ALREADY_RUNNING', `${running.join(', ')}: ${stop}; or choose another --data-dir`)
+}
+
+/** What a crash left behind names a process that has ended, or a port that is somebody else's by now. */
+async function isRunning({ pid, ops }: FoundEndpoints, signal: AbortSignal): Promise<boolean> {
+  if (pid !== undefined && !exists(pid)) return false
+  return await fetch(`${ops}/healthz`, { signal }).then(() => true, () => false)
+}
+
+function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 
