@@ -17,13 +17,15 @@ const sides: Record<FailpointName, readonly ('edge' | 'cloud')[]> = {
   'epoch:after': ['edge'],
   'reidentify:before': ['edge'],
   'reidentify:after': ['edge'],
+  'state-apply:before': ['edge'],
+  'state-apply:after': ['edge'],
   'append:before': ['cloud'],
   'ack:before': ['cloud'],
   'ack:after': ['cloud']
 }
 
-/** Passed while a process starts, or only where a lane has diverged: these have tests of their own. */
-const notUnderLoad = /^(epoch|reidentify):/
+/** Passed while a process starts, only where a lane has diverged, or only by State: these have tests of their own. */
+const notUnderLoad = /^(epoch|reidentify|state-apply):/
 /** How many passings of each failpoint the random one is among: a trim comes once a second. */
 const passings = (name: FailpointName): number => name.startsWith('trim') ? 2 : 60
 

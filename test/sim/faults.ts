@@ -10,7 +10,7 @@ import type { Simulation } from './simulation.ts'
 const cloudFailpoints = (Object.keys(failpoints) as FailpointName[]).filter(name => name.startsWith('append') ||
   name.startsWith('ack'))
 const edgeFailpoints = (Object.keys(failpoints) as FailpointName[])
-  .filter(name => !cloudFailpoints.includes(name) && !name.startsWith('puback'))
+  .filter(name => !cloudFailpoints.includes(name) && !/^(puback|state)/.test(name))
 
 type Fault = (simulation: Simulation, edge: Edge) => void | Promise<void>
 

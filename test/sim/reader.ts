@@ -1,4 +1,4 @@
-import { batchNext, forEachRecord, readBatchHeader, readGap } from '@holdfast/protos'
+import { batchNext, checkBatchBody, forEachRecord, readBatchHeader, readGap } from '@holdfast/protos'
 import type { Epoch, GapReason } from '@holdfast/protos'
 import { tables } from '@holdfast/store'
 import type { StoreEntry } from '@holdfast/store'
@@ -56,6 +56,8 @@ export function attemptsOn(entries: readonly StoreEntry[], ledger: Ledger): Set<
     try {
       const header = readBatchHeader(value)
       if (header.kind === 'gap') continue
+      // A flipped bit may wait in a body until it is sent.
+      checkBatchBody(value, header)
       forEachRecord(value, header, (_offset, _timestampMs, topic, payload) => { found.add(ledger.identify(payload,
         topic.device).id) })
     } catch {

@@ -15,6 +15,8 @@ export const failpoints = {
   'epoch:after': 'the epochs of this start are durable; nothing was appended',
   'reidentify:before': 'a diverged lane is about to get a new epoch',
   'reidentify:after': 'that epoch is durable; the link has not been restarted',
+  'state-apply:before': 'a batch of State has arrived on the node; nothing was handed to the store',
+  'state-apply:after': 'a batch of State is durable on the node; it was not acknowledged',
   'append:before': 'a batch has arrived in the cloud; the log was not told',
   'ack:before': 'a batch is durable in the cloud; the edge was not told',
   'ack:after': 'the acknowledgement was handed to the socket'

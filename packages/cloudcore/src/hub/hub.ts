@@ -1,9 +1,13 @@
-import { FrameError, decodeFrame, encodeFrame } from '@holdfast/protos'
-import type { Frame, Hello, HelloEpoch, HelloLane, LogBatches, LogPart, Watermark } from '@holdfast/protos'
+import { FrameError, decodeFrame, encodeFrame, stateProtocolMin } from '@holdfast/protos'
+import type {
+  Frame, Hello, HelloEpoch, HelloLane, LogBatches, LogPart, StateFrame, StateVerdictKind, Watermark, Welcome
+} from '@holdfast/protos'
 import { codeOfError, describeError } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, NodeName, Timer } from '@holdfast/runtime'
-import { CloudSession, Fence, LogReceiver, ReceiveError } from '@holdfast/sync'
-import type { CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, ReceivedBatch } from '@holdfast/sync'
+import { CloudSession, Fence, LogReceiver, ReceiveError, StateReader, StateWriter, newStateStats } from '@holdfast/sync'
+import type {
+  CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, ReceivedBatch, StateSource, StateStats, StateTarget
+} from '@holdfast/sync'
 import type { AppendResult, CloudLog, CloudStream } from '../log/cloud-log.ts'
 
 export interface HubOptions extends CloudSessionOptions {
@@ -19,6 +23,21 @@ export interface HubComponents {
   readonly clock: Clock
   readonly log: Log
   readonly failpoint: Failpoint
+  /**
+   * State of one node: what goes down to it, and where what comes up is taken in. Asked once a session; the source is
+   * listened to for as long as the session lasts. Undefined: this cloud keeps none, and edges keep what they have.
+   */
+  readonly stateOf?: ((node: NodeName) => NodeState | undefined) | undefined
+}
+
+export interface NodeState { readonly down: StateSource, readonly up: StateTarget }
+
+/** How State of a connected node is. */
+export interface NodeStatePresence {
+  /** Collections of which nothing is sent, because it is not known yet what they hold. */
+  readonly notReady: readonly string[]
+  /** Why a side takes nothing more in this session; empty: both do. */
+  readonly refused: string
 }
 
 /** Counts since start, for metrics. */
@@ -69,6 +88,8 @@ export class Hub {
     phantomsDropped: 0, gaps: 0, duplicates: 0
   }
 
+  /** Counts of State since start, by direction. */
+  readonly stateStats: { readonly down: StateStats, readonly up: StateStats } = { down: newStateStats(), up: newStateStats() }
   readonly options: HubOptions
   readonly components: HubComponents
   readonly #nodes = new Map<NodeName, NodeEntry>()
@@ -108,6 +129,9 @@ export class Hub {
     }))
   }
 
+  /** Undefined where the node is not connected, or its session has no State. */
+  statePresence(name: NodeName): NodeStatePresence | undefined { return this.#nodes.get(name)?.session?.statePresence }
+
   /** For TunnelSession. */
   ended(session: TunnelSession, reason: string): void {
     this.#sessions.delete(session)
@@ -138,6 +162,11 @@ class TunnelSession implements ConnectionEvents {
   #bootId = ''
   #alarm: Timer | undefined
   #ackScheduled = false
+  /** Takes in what comes up. */
+  #reader: StateReader | undefined
+  /** Sends what goes down. */
+  #writer: StateWriter | undefined
+  #pumpScheduled = false
   #log: Log
 
   constructor(hub: Hub, node: NodeEntry | undefined, connection: Connection) {
@@ -153,6 +182,11 @@ class TunnelSession implements ConnectionEvents {
 
   refuse(code: string, message: string, retryAfterMs: number): void {
     this.#step({ kind: 'refuse', code, message, retryAfterMs })
+  }
+
+  get statePresence(): NodeStatePresence | undefined {
+    if (this.#writer === undefined) return undefined
+    return { notReady: this.#writer.notReady, refused: this.#writer.refused || this.#reader?.refused || '' }
   }
 
   onMessage(message: Buffer): void {
@@ -172,6 +206,11 @@ class TunnelSession implements ConnectionEvents {
       case 'log-part': return this.#receive(frame)
       case 'hello': return this.#step({ kind: 'hello', hello: frame })
       case 'probe': return this.#step({ kind: 'probe', nonce: frame.nonce })
+      case 'state-digest':
+      case 'state-verdict':
+      case 'state-inventory':
+      case 'state-changes':
+      case 'state-ack': return this.#guard(() => { this.#onState(frame) })
       default: this.#step({ kind: 'violation', code: 'FRAME_UNEXPECTED', message: `a ${frame.kind} frame from the edge` })
     }
   }
@@ -208,6 +247,7 @@ class TunnelSession implements ConnectionEvents {
   #end(reason: string): void {
     this.#alarm?.cancel()
     this.#receiver = undefined
+    this.#closeState()
     if (this.#node.session === this) {
       this.#node.session = undefined
       this.#node.lastSeenMs = this.#hub.components.clock.wallMs()
@@ -257,9 +297,94 @@ class TunnelSession implements ConnectionEvents {
     this.#hub.stats.sessions++
     this.#log.info('tunnel open', { boot: hello.bootId, connection: hello.connectCounter, edge: hello.software })
     this.#step({ kind: 'welcomed', welcome: {
-      clusterUid, logId: cloudLog.logId, wallMs: clock.wallMs(), watermarks, windowBytes, software, stateVerdicts: [],
-      stateDigests: []
+      clusterUid, logId: cloudLog.logId, wallMs: clock.wallMs(), watermarks, windowBytes, software, ...this.#openState(hello)
     } })
+    this.#pumpSoon()
+  }
+
+  /** What Welcome says of State. An edge of an older version hears nothing of it, one of another cluster keeps what it has. */
+  #openState(hello: Hello): Pick<Welcome, 'stateVerdicts' | 'stateDigests'> {
+    if (this.#session.protocol < stateProtocolMin) return { stateVerdicts: [], stateDigests: [] }
+    const { components, options, stateStats } = this.#hub
+    const all = (verdict: StateVerdictKind): Pick<Welcome, 'stateVerdicts' | 'stateDigests'> => {
+      stateStats.down.verdicts[verdict] += hello.stateDigests.length
+      return { stateVerdicts: hello.stateDigests.map(({ collection }) => ({ collection, verdict, after: '' })), stateDigests: [] }
+    }
+    if (hello.clusterUid !== '' && hello.clusterUid !== options.clusterUid) return all('other-cluster')
+    try {
+      const ofNode = components.stateOf?.(this.#node.name)
+      if (ofNode === undefined) return all('not-ready')
+      const onReady = (): void => { this.#pumpSoon() }
+      this.#writer = new StateWriter(ofNode.down, {
+        onReady, onWithheld: message => { this.#log.error(`State that goes down: ${message}`) }, stats: stateStats.down
+      })
+      this.#reader = new StateReader(ofNode.up, {
+        onReady, onFailed: message => { this.#log.error(`State that comes up: ${message}`) }, stats: stateStats.up
+      })
+      this.#writer.told(hello.stateDigests)
+      return { stateVerdicts: this.#writer.takeVerdicts(), stateDigests: this.#reader.takeDigests() }
+    } catch (error) {
+      // The Log does not wait for State.
+      this.#log.error('State of this session is off', { error: describeError(error) })
+      this.#closeState()
+      return all('not-ready')
+    }
+  }
+
+  #closeState(): void {
+    this.#reader?.close()
+    this.#reader = undefined
+    this.#writer?.close()
+    this.#writer = undefined
+  }
+
+  #onState(frame: StateFrame): void {
+    const [reader, writer] = [this.#reader, this.#writer]
+    if (frame.kind === 'state-ack' && writer !== undefined) {
+      const before = writer.refused
+      writer.acknowledged(frame, this.#hub.components.clock.monotonicMs())
+      if (writer.refused !== before) this.#log.error('State that goes down: the node refused', { reason: writer.refused })
+    } else if (frame.kind === 'state-inventory' && writer !== undefined) writer.inventory(frame)
+    else if (frame.kind === 'state-digest' && writer !== undefined) writer.told(frame.digests)
+    else if (frame.kind === 'state-changes' && reader !== undefined) reader.receive(frame)
+    else if (frame.kind === 'state-verdict' && reader !== undefined) reader.verdicts(frame.verdicts)
+    else if (this.#session.state === 'closed') return
+    // Digests that an edge could not tell in time for its Hello.
+    else if (frame.kind === 'state-digest' && this.#session.protocol >= stateProtocolMin) return
+    else throw new ReceiveError('FRAME_UNEXPECTED', `a ${frame.kind} frame in state ${this.#session.state}`)
+    this.#pumpSoon()
+  }
+
+  /** Once for everything of State that happens in this turn. */
+  #pumpSoon(): void {
+    if (this.#pumpScheduled) return
+    this.#pumpScheduled = true
+    this.#hub.components.clock.soon(() => {
+      this.#pumpScheduled = false
+      if (this.#session.state === 'live') this.#guard(() => { this.#pump() })
+    })
+  }
+
+  #pump(): void {
+    const [reader, writer] = [this.#reader, this.#writer]
+    const { clock } = this.#hub.components
+    for (let frame = reader?.next(); frame !== undefined; frame = reader?.next()) this.#connection.send(encodeFrame(frame))
+    for (let output = writer?.next(clock.monotonicMs()); output !== undefined; output = writer?.next(clock.monotonicMs())) {
+      this.#connection.send(encodeFrame(output.frame))
+    }
+  }
+
+  /** Whatever one node's bytes bring about, the others' sessions go on (L9). */
+  #guard(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      const code = error instanceof ReceiveError ? error.code : 'FRAME_MALFORMED'
+      this.#log.error('tunnel broken off over what the edge sent', {
+        code, error: error instanceof ReceiveError ? error.message : error instanceof Error ? error.stack : String(error)
+      })
+      this.#step({ kind: 'violation', code, message: describeError(error) })
+    }
   }
 
   /**
@@ -303,19 +428,12 @@ class TunnelSession implements ConnectionEvents {
       return
     }
     const receivedAtMs = this.#hub.components.clock.wallMs()
-    try {
+    this.#guard(() => {
       for (const received of receiver.receive(frame)) {
         this.#append(receiver, received, receivedAtMs)
       }
       if (receiver.ackDue) this.#ackSoon(receiver)
-    } catch (error) {
-      // Whatever one node's bytes bring about, the others' sessions go on (L9).
-      const code = error instanceof ReceiveError ? error.code : 'FRAME_MALFORMED'
-      this.#log.error('tunnel broken off over what the edge sent', {
-        code, error: error instanceof ReceiveError ? error.message : error instanceof Error ? error.stack : String(error)
-      })
-      this.#step({ kind: 'violation', code, message: describeError(error) })
-    }
+    })
   }
 
   #append(receiver: LogReceiver, received: ReceivedBatch, receivedAtMs: number): void {

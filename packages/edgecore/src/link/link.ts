@@ -1,10 +1,12 @@
-import { FrameError, decodeFrame, encodeFrame, protocolMax, protocolMin } from '@holdfast/protos'
-import type { BootId, Frame, Hello, Welcome } from '@holdfast/protos'
+import { FrameError, decodeFrame, encodeFrame, protocolMax, protocolMin, stateProtocolMin } from '@holdfast/protos'
+import type { BootId, Frame, Hello, StateFrame, Welcome } from '@holdfast/protos'
 import { describeError } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random, Timer } from '@holdfast/runtime'
 import type { HeldBatch, LaneOptions, Outbox, OutboxLane } from '@holdfast/store'
-import { EdgeSession, LogSender } from '@holdfast/sync'
-import type { Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason } from '@holdfast/sync'
+import { EdgeSession, FrameScheduler, LogSender, ReceiveError, StateReader, StateWriter, newStateStats } from '@holdfast/sync'
+import type {
+  Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason, StateSource, StateStats, StateTarget
+} from '@holdfast/sync'
 import type { PeerMemory } from './peer-memory.ts'
 
 export interface LinkOptions extends EdgeSessionOptions {
@@ -22,6 +24,10 @@ export interface LinkComponents {
   readonly log: Log
   readonly clockSynchronised: () => boolean
   readonly failpoint: Failpoint
+  /** Where State that comes down is kept; without it none is asked for. */
+  readonly stateDown?: StateTarget | undefined
+  /** State that goes up; without it none is sent. */
+  readonly stateUp?: StateSource | undefined
 }
 
 /** Counts since start, for metrics. */
@@ -43,6 +49,10 @@ export interface LinkStats {
 
 /** Share of the link per lane priority. */
 const laneWeights: Record<LaneOptions['priority'], number> = { high: 16, normal: 4, low: 1 }
+/** Shares of the link between all lanes and the State that goes up. */
+const linkWeights = { log: 4, state: 1 } as const
+/** Hello waits so long for what the node holds; a digest that takes longer follows in a frame of its own. */
+const digestMs = 1000
 
 /**
  * The edge's host of the tunnel: carries out what EdgeSession and LogSender say, over a Dialer. One instance per process,
@@ -62,9 +72,20 @@ export class Link {
     probeMs: 0
   }
 
+  /** Counts of State since start, by direction. */
+  readonly stateStats: { readonly down: StateStats, readonly up: StateStats } = { down: newStateStats(), up: newStateStats() }
+
   readonly #options: LinkOptions
   readonly #components: LinkComponents
   readonly #session: EdgeSession
+  /** Takes in what comes down, of this connection. */
+  #reader: StateReader | undefined
+  /** Sends what goes up, of this connection. */
+  #writer: StateWriter | undefined
+  #clusterChanged = false
+  #greeting: Timer | undefined
+  #share = new FrameScheduler<keyof typeof linkWeights>()
+  #pumpScheduled = false
   #connection: Connection | undefined
   /** Tells the callbacks of older connections apart. */
   #attempt = 0
@@ -113,6 +134,22 @@ export class Link {
     due?.()
   }
 
+  /**
+   * The node was moved to the cluster that answers now: what it holds of the one before may be replaced (STA-15). Resolves
+   * when that is durable.
+   */
+  async adoptCluster(): Promise<void> {
+    const { peer } = this.#components
+    await peer.remember({ ...peer.peer, clusterUid: '' })
+    this.#step({ kind: 'restart', reason: 'reopened' })
+  }
+
+  /** True while the cloud that answers is of another cluster than the one whose State is held: `ClusterChanged`. */
+  get clusterChanged(): boolean { return this.#clusterChanged }
+
+  /** Collections that wait because this node or the cloud does not know yet what is to be sent up. */
+  get stateUpNotReady(): readonly string[] { return this.#writer?.notReady ?? [] }
+
   get live(): boolean { return this.#session.state === 'live' }
   get state(): string { return this.#session.state }
   /** Why the last session ended, in words; empty before the first end. */
@@ -154,11 +191,12 @@ export class Link {
       this.#due = () => this.#onAlarm()
       return
     }
-    const rate = this.bytesPerSecond
+    const rate = Math.max(this.bytesPerSecond, this.#writer?.bytesPerSecond ?? 0)
+    const bytes = this.inFlightBytes + (this.#writer?.inFlightBytes ?? 0)
     this.#step({
       kind: 'alarm',
       bytesReceived: this.#connection?.bytesReceived ?? 0,
-      drainMs: rate > 0 ? this.inFlightBytes * 1000 / rate : 0
+      drainMs: rate > 0 ? bytes * 1000 / rate : 0
     })
   }
 
@@ -166,10 +204,51 @@ export class Link {
     const attempt = ++this.#attempt
     const current = (event: () => EdgeEvent): void => { if (attempt === this.#attempt) this.#step(event()) }
     this.#connection = this.#components.dialer.dial({
-      onOpen: () => current(() => ({ kind: 'opened', hello: this.#hello() })),
+      onOpen: () => { if (attempt === this.#attempt) this.#opened(attempt) },
       onMessage: message => { if (attempt === this.#attempt) this.#onMessage(message) },
       onClose: reason => current(() => ({ kind: 'closed', reason }))
     })
+  }
+
+  /** Says Hello as soon as it is known what the node holds, or without that. */
+  #opened(attempt: number): void {
+    const { stateDown, clock } = this.#components
+    if (stateDown !== undefined) {
+      this.#reader = new StateReader(this.#observed(stateDown), {
+        onReady: () => {
+          if (attempt !== this.#attempt) return
+          if (this.#greeting !== undefined && this.#reader?.digested === true) this.#greet()
+          this.#pumpSoon()
+        },
+        onFailed: message => { this.#components.log.error(`State that comes down: ${message}`) },
+        stats: this.stateStats.down
+      })
+    }
+    if (this.#reader?.digested === false) this.#greeting = clock.after(digestMs, () => this.#greet())
+    else this.#greet()
+  }
+
+  #greet(): void {
+    this.#greeting?.cancel()
+    this.#greeting = undefined
+    this.#step({ kind: 'opened', hello: this.#hello() })
+  }
+
+  #observed(target: StateTarget): StateTarget {
+    const { failpoint } = this.#components
+    return {
+      collections: target.collections,
+      digest: collection => target.digest(collection),
+      position: collection => target.position(collection),
+      keysFrom: (collection, after) => target.keysFrom(collection, after),
+      apply: (batch, onApplied) => {
+        failpoint('state-apply:before')
+        target.apply(batch, error => {
+          if (error === undefined) failpoint('state-apply:after')
+          onApplied(error)
+        })
+      }
+    }
   }
 
   #hello(): Hello {
@@ -186,7 +265,7 @@ export class Link {
       clockSynchronised: this.#components.clockSynchronised(),
       lanes: outbox.helloLanes(),
       software: this.#options.software,
-      stateDigests: []
+      stateDigests: this.#reader?.takeDigests() ?? []
     }
   }
 
@@ -216,25 +295,89 @@ export class Link {
         if (sentMs !== undefined) this.stats.probeMs = this.#components.clock.monotonicMs() - sentMs
         return
       }
+      case 'state-digest':
+      case 'state-verdict':
+      case 'state-inventory':
+      case 'state-changes':
+      case 'state-ack': return this.#guard(() => { this.#onState(frame) })
       default: return this.#step({ kind: 'violation', message: `the cloud sent a ${frame.kind} frame` })
     }
+  }
+
+  #onState(frame: StateFrame): void {
+    const [reader, writer] = [this.#reader, this.#writer]
+    if (frame.kind === 'state-changes' && reader !== undefined) reader.receive(frame)
+    else if (frame.kind === 'state-verdict' && reader !== undefined) reader.verdicts(frame.verdicts)
+    else if (frame.kind === 'state-digest' && writer !== undefined) writer.told(frame.digests)
+    else if (frame.kind === 'state-inventory' && writer !== undefined) writer.inventory(frame)
+    else if (frame.kind === 'state-ack' && writer !== undefined) {
+      const before = writer.refused
+      writer.acknowledged(frame, this.#components.clock.monotonicMs())
+      if (writer.refused !== before) this.#components.log.error('State that goes up: the cloud refused', { reason: writer.refused })
+    } else throw new ReceiveError('FRAME_UNEXPECTED', `the cloud sent a ${frame.kind} frame`)
+    this.#pumpSoon()
+  }
+
+  /** Whatever goes wrong with State ends the session, not the process. */
+  #guard(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      if (error instanceof ReceiveError) {
+        this.#step({ kind: 'violation', message: error.message })
+        return
+      }
+      this.#components.log.error('link: State failed', { error: describeError(error) })
+      this.#step({ kind: 'restart', reason: 'failed' })
+    }
+  }
+
+  /** Sets up State for this session, as far as the cloud speaks of it (SES-12, STA-15). */
+  #openState(welcome: Welcome, attempt: number): void {
+    const { stateUp, log } = this.#components
+    const reader = this.#reader
+    if (welcome.protocol >= stateProtocolMin) reader?.verdicts(welcome.stateVerdicts)
+    if (welcome.protocol < stateProtocolMin || this.#clusterChanged) {
+      reader?.close()
+      this.#reader = undefined
+      return
+    }
+    if (stateUp === undefined) return
+    this.#writer = new StateWriter(stateUp, {
+      onReady: () => { if (attempt === this.#attempt) this.#pumpSoon() },
+      onWithheld: message => { log.error(`State that goes up: ${message}`) },
+      stats: this.stateStats.up
+    })
+    this.#writer.told(welcome.stateDigests)
   }
 
   /** Brings the outbox in line with what the cloud holds, then goes live. */
   async #compare(welcome: Welcome, attempt: number): Promise<void> {
     const { outbox, peer, log } = this.#components
     const known = peer.peer
-    if (known.clusterUid !== '' && known.clusterUid !== welcome.clusterUid) {
-      this.stats.clusterChanges++
-      log.error('ClusterChanged: this is another cluster', { was: known.clusterUid, is: welcome.clusterUid })
+    if (welcome.protocol < protocolMin || welcome.protocol > protocolMax) {
+      this.#step({ kind: 'violation', message: `the cloud chose version ${welcome.protocol} of the protocol` })
+      return
     }
-    if (known.logId !== welcome.logId) {
+    this.#clusterChanged = known.clusterUid !== '' && known.clusterUid !== welcome.clusterUid
+    if (this.#clusterChanged) {
+      this.stats.clusterChanges++
+      log.error('ClusterChanged: this is another cluster; what is held of the one that was stays, until the node is joined ' +
+        'with --adopt', { was: known.clusterUid, is: welcome.clusterUid })
+    }
+    // In the committer's hands before anything of this cluster's State can be.
+    const remembered = known.clusterUid !== '' ? undefined :
+      peer.remember({ clusterUid: welcome.clusterUid, logId: known.logId === '' ? welcome.logId : known.logId })
+    this.#guard(() => { this.#openState(welcome, attempt) })
+    if (remembered !== undefined) await remembered
+    if (attempt !== this.#attempt) return
+    if (peer.peer.logId !== welcome.logId) {
       if (known.logId !== '') {
         this.stats.logChanges++
         log.warn('another cloud log: everything still held is sent again', { was: known.logId, is: welcome.logId })
         await outbox.forgetAcknowledged()
       }
-      await peer.remember({ clusterUid: welcome.clusterUid, logId: welcome.logId })
+      await peer.remember({ ...peer.peer, logId: welcome.logId })
     }
     let diverged = false
     for (const lane of outbox.lanes) {
@@ -267,6 +410,8 @@ export class Link {
       acked: lane.acked,
       durable: lane.durable
     })), welcome.windowBytes)
+    this.#share = new FrameScheduler()
+    for (const kind of ['log', 'state'] as const) this.#share.setClass(kind, linkWeights[kind])
     this.stats.sessions++
     this.#step({ kind: 'compared' })
     log.info('link up', { session: this.#connectCounter, cloud: welcome.software })
@@ -279,25 +424,67 @@ export class Link {
     this.#pump()
   }
 
+  /** Once for everything of State that happens in this turn. */
+  #pumpSoon(): void {
+    if (this.#pumpScheduled) return
+    this.#pumpScheduled = true
+    this.#components.clock.soon(() => {
+      this.#pumpScheduled = false
+      this.#pump()
+    })
+  }
+
   /** Sends what may be sent. Reads from the outbox may answer at once or later; either way the loop goes on here. */
   #pump(): void {
     if (this.#pumping) return
     this.#pumping = true
     const sender = this.#sender
     while (sender !== undefined && sender === this.#sender) {
-      const output = sender.next(this.#components.clock.monotonicMs())
-      if (output === undefined) break
-      if (output.kind === 'wait') {
-        this.#waitFor ??= this.#components.clock.after(output.delayMs, () => {
-          this.#waitFor = undefined
-          this.#pump()
-        })
-        break
-      }
-      if (output.kind === 'send') this.#sendLog(output.frame)
-      else this.#read(sender, output.lane, output.from, output.bytesMax)
+      this.#guard(() => { this.#answerState() })
+      if (sender !== this.#sender) break
+      const stateFirst = this.#share.next(['log', 'state']) === 'state'
+      if (stateFirst && this.#pumpState()) continue
+      if (this.#pumpLog(sender)) continue
+      if (stateFirst || !this.#pumpState()) break
     }
     this.#pumping = false
+  }
+
+  /** Acknowledgements, digests and pages of what is held: short, and the cloud waits for them. */
+  #answerState(): void {
+    const reader = this.#reader
+    for (let frame = reader?.next(); frame !== undefined; frame = reader?.next()) this.#send(frame)
+  }
+
+  /** False where there is nothing to do now. */
+  #pumpState(): boolean {
+    let sent = false
+    this.#guard(() => {
+      const output = this.#writer?.next(this.#components.clock.monotonicMs())
+      if (output === undefined) return
+      this.#send(output.frame)
+      this.#share.sent('state', output.bytes)
+      sent = true
+    })
+    return sent
+  }
+
+  /** False where there is nothing to do now. */
+  #pumpLog(sender: LogSender): boolean {
+    const output = sender === this.#sender ? sender.next(this.#components.clock.monotonicMs()) : undefined
+    if (output === undefined) return false
+    if (output.kind === 'wait') {
+      this.#waitFor ??= this.#components.clock.after(output.delayMs, () => {
+        this.#waitFor = undefined
+        this.#pump()
+      })
+      return false
+    }
+    if (output.kind === 'send') {
+      this.#sendLog(output.frame)
+      this.#share.sent('log', output.bytes)
+    } else this.#read(sender, output.lane, output.from, output.bytesMax)
+    return true
   }
 
   #read(sender: LogSender, id: number, from: number, bytesMax: number): void {
@@ -331,6 +518,12 @@ export class Link {
     } else this.#components.log.debug('link not up', { reason, detail })
     this.#attempt++
     this.#sender = undefined
+    this.#reader?.close()
+    this.#reader = undefined
+    this.#writer?.close()
+    this.#writer = undefined
+    this.#greeting?.cancel()
+    this.#greeting = undefined
     this.#connection = undefined
     this.#alarm?.cancel()
     this.#waitFor?.cancel()
