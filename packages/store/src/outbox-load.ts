@@ -71,9 +71,10 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   /** Place of a batch whose header is damaged; its end shows with the next key. */
   let damagedAt: number | undefined
   let from = expected
-  const hold = (base: number, next: number, bytes: number): void => {
+  // When it was acknowledged is not written down: for the local cache its age counts from when it arrived.
+  const hold = (base: number, next: number, bytes: number, arrivedMs: number): void => {
     if (next <= (acked?.acked ?? 0)) {
-      lane.kept.push({ base, next, bytes, ackedUptimeMs: 0 })
+      lane.kept.push({ base, next, bytes, ackedUptimeMs: arrivedMs })
       lane.keptBytes += bytes
     } else lane.storedBytes += bytes
   }
@@ -115,7 +116,7 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
       expected = batchNext(header)
       uptimeMs = Math.max(uptimeMs, header.uptimeMs)
       if (header.kind === 'gap') gaps.push({ header, value: entry.value })
-      else hold(base, expected, entry.value.length)
+      else hold(base, expected, entry.value.length, header.uptimeMs)
       if (expected > (acked?.acked ?? 0)) lane.oldestUptimeMs ??= header.uptimeMs
     }
   }
@@ -140,7 +141,7 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   }
   for (const { header, value } of gaps) {
     const parts = gapParts(lane, header, value)
-    for (const { base, next, bytes } of parts) hold(base, next, bytes.length)
+    for (const { base, next, bytes } of parts) hold(base, next, bytes.length, header.uptimeMs)
     if (parts.length > 1) repairs.push(...parts.map(({ base, bytes }): WriteOp => ({
       type: 'put', key: offsetKey(tables.outboxBatch, lane.id, base), value: bytes
     })))
@@ -188,7 +189,8 @@ export function gapParts(lane: OutboxLane, header: BatchHeader, value: Buffer): 
 }
 
 function writeGap(lane: OutboxLane, gap: LostRange, repairs: WriteOp[],
-  components: LoadComponents, uptimeMs: number, hold: (base: number, next: number, bytes: number) => void): void {
+  components: LoadComponents, uptimeMs: number,
+  hold: (base: number, next: number, bytes: number, arrivedMs: number) => void): void {
   components.log.error('records lost to corruption', {
     lane: lane.name, first: gap.base, last: gap.next - 1, records: gap.records === 0 ? 'unknown' : gap.records
   })
@@ -204,7 +206,7 @@ function writeGap(lane: OutboxLane, gap: LostRange, repairs: WriteOp[],
     clockSynchronised: false
   })
   repairs.push({ type: 'put', key: offsetKey(tables.outboxBatch, lane.id, gap.base), value: bytes })
-  hold(gap.base, gap.next, bytes.length)
+  hold(gap.base, gap.next, bytes.length, uptimeMs)
   lane.dirty = true
 }
 

@@ -298,6 +298,21 @@ describe('trimming', () => {
     expect(held.length).toBeGreaterThan(1)
     await it.stop()
   })
+
+  test('keeps the local cache for its age over a restart', async () => {
+    const it = await bench({ telemetry: lane({ keepBytes: 2 ** 20, keepAgeMs: 3_600_000 }) })
+    await it.pass(7_200_000)
+    await it.append(['a', 'b', 'c'])
+    await it.acknowledge(2)
+    await it.pass(11_000)
+    await it.restart()
+    for (let i = 0; i < 3; i++) await it.pass(11_000)
+    expect(it.status().firstOffset).toBe(0)
+    await it.pass(3_600_000)
+    await it.pass(11_000)
+    expect(it.status().firstOffset).toBe(2)
+    await it.stop()
+  })
 })
 
 describe('giving up the oldest', () => {
