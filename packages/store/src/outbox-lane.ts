@@ -76,6 +76,8 @@ export class OutboxLane {
   keptBytes = 0
   /** Newest durable batches, in memory: a sender that keeps up reads no disk. Contiguous up to `durable`. */
   tail: HeldBatch[] = []
+  /** Batches below it may name an epoch from before the lane was re-identified, those under way at that moment too. */
+  restampedBelow = 0
   /** Uptime stamp of the oldest waiting batch, as last looked up. */
   oldestUptimeMs: number | undefined
   /** A scan is going on that reads and drops must not overtake. */
@@ -116,6 +118,7 @@ export class OutboxLane {
     this.storedBytes = this.keptBytes = this.dropped = 0
     this.kept = []
     this.tail = []
+    this.restampedBelow = 0
     this.oldestUptimeMs = undefined
     this.busy = false
     this.dirty = false

@@ -650,6 +650,23 @@ describe('comparing with the cloud', () => {
     await it.stop()
   })
 
+  test('a record that was under way when the lane was re-identified is sent under the new epoch', async () => {
+    const it = await bench()
+    it.hold()
+    const written = it.append(['under way'])
+    await it.turns()
+    const reidentified = it.outbox.reidentify(it.outbox.lane('telemetry')!)
+    await it.turns()
+    await it.release()
+    await Promise.all([written, reidentified])
+    await it.append(['after'])
+    const batches = await it.read(0)
+    expect(batches.map(({ base, next }) => [base, next])).toEqual([[0, 1], [1, 2]])
+    await expectWithinEpochs(it)
+    for (const { bytes } of batches) expect(readBatchHeader(bytes).epoch).toBe(it.outbox.lane('telemetry')!.epoch)
+    await it.stop()
+  })
+
   test('a lane that diverges inside a gap parts it, since no batch reaches over an epoch', async () => {
     const it = await bench()
     await it.append(['a', 'b', 'c', 'd'])

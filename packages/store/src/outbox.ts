@@ -329,7 +329,8 @@ export class Outbox {
     for (const batch of lane.tail) {
       if (batch.next > from) {
         if (bytes > 0 && bytes + batch.bytes.length > bytesMax) break
-        batches.push(batch)
+        batches.push(batch.base >= lane.restampedBelow ? batch
+          : { ...batch, bytes: this.#underItsEpoch(lane, readBatchHeader(batch.bytes), batch.bytes) })
         bytes += batch.bytes.length
       }
       passed++
@@ -556,6 +557,7 @@ export class Outbox {
     lane.epochs = [...lane.epochs.filter(epoch => epoch.start < start), entry]
     lane.epochOpen = true
     this.#releaseTail(lane, lane.tail.length)
+    lane.restampedBelow = lane.next
     if (container !== undefined) this.#splitGap(commit, lane, container)
     this.#failpoint('reidentify:before')
     await durable(commit)
