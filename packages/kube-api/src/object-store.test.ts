@@ -1,7 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { Committer, MemoryStore } from '@holdfast/store'
+import { MemoryStore } from '@holdfast/store'
 import type { Store, WriteOp } from '@holdfast/store'
-import { silentLog } from '@holdfast/runtime'
 import { encodeContinue } from './continue-token.ts'
 import type { KubeObject } from './object.ts'
 import { ObjectStore } from './object-store.ts'
@@ -9,34 +8,8 @@ import type { ObjectStoreOptions } from './object-store.ts'
 import { objectRange, revisionKey } from './object-store-keys.ts'
 import type { ListOptions, ObjectKey, StoredObject, Watch, WatchEnd, WatchEvent, WatchOptions, WriteDecision } from './object-store-types.ts'
 import { StatusError } from './status-error.ts'
-
-/** Time that the test moves; turns of the event loop are real. */
-class HandClock {
-  nowMs = 0
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-  wallMs(): number { return this.nowMs }
-  monotonicMs(): number { return this.nowMs }
-  soon(task: () => void): void { setImmediate(task) }
-  after(delayMs: number, task: () => void): { cancel(): void } {
-    const timer = { atMs: this.nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-
-  get timers(): number { return this.#timers.size }
-
-  pass(ms: number): void {
-    const untilMs = this.nowMs + ms
-    for (;;) {
-      const next = [...this.#timers].filter(({ atMs }) => atMs <= untilMs).toSorted((a, b) => a.atMs - b.atMs)[0]
-      if (next === undefined) break
-      this.#timers.delete(next)
-      this.nowMs = next.atMs
-      next.task()
-    }
-    this.nowMs = untilMs
-  }
-}
+import { openObjectStore } from './testing/object-store-fixture.ts'
+import type { ObjectStoreFixture } from './testing/object-store-fixture.ts'
 
 /** A store whose writes become durable when the test says so. */
 class GatedStore extends MemoryStore {
@@ -57,17 +30,15 @@ class GatedStore extends MemoryStore {
   release(): void { this.writes.shift()!() }
 }
 
-interface Made { readonly store: GatedStore, readonly clock: HandClock, readonly committer: Committer, readonly objects: ObjectStore }
+type Made = ObjectStoreFixture<GatedStore>
 
 const opened: ObjectStore[] = []
 afterEach(() => { for (const objects of opened.splice(0)) objects.close() })
 
 async function made(options: ObjectStoreOptions = {}, store = new GatedStore()): Promise<Made> {
-  const clock = new HandClock()
-  const committer = new Committer({}, { store, clock, onFailure: () => {} })
-  const objects = await ObjectStore.open(options, store, { committer, clock, log: silentLog })
-  opened.push(objects)
-  return { store, clock, committer, objects }
+  const fixture = await openObjectStore(options, store)
+  opened.push(fixture.objects)
+  return fixture
 }
 
 const keyOf = (name: string, namespace = 'default', resource = 'configmaps'): ObjectKey => ({ resource, namespace, name })

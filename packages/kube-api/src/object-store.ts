@@ -165,8 +165,11 @@ export class ObjectStore implements ObjectWriter {
     for (const collection of this.#collections.values()) yield* collection.range('', undefined)
   }
 
-  /** Names of resources that have or had objects since the start. */
-  get resources(): string[] { return [...this.#collections.keys()] }
+  /** Everything visible in one namespace, in the same order. */
+  * inNamespace(namespace: string): Generator<StoredObject> {
+    const { from, to } = namespaceRange(namespace)
+    for (const collection of this.#collections.values()) yield* collection.range(from, to)
+  }
 
   /** `listener` is told of every change once it is visible, in the order of revisions. Returns how to stop it. */
   subscribe(listener: (change: ObjectChange) => void): () => void {
