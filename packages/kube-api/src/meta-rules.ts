@@ -164,8 +164,9 @@ export function objectMetadataCauses(object: KubeObject, current: KubeObject | u
  * Whether nothing holds a deleted object any more: no finalizer of its own, none of a Namespace's spec, and no grace
  * period that has still to be confirmed.
  */
-export function isReleased({ metadata, spec }: KubeObject): boolean {
+export function isReleased({ apiVersion, kind, metadata, spec }: KubeObject): boolean {
   if (metadata.deletionTimestamp === undefined || (metadata.deletionGracePeriodSeconds ?? 0) > 0) return false
-  const held = (spec as { readonly finalizers?: unknown } | undefined)?.finalizers
-  return (metadata.finalizers ?? []).length === 0 && !(Array.isArray(held) && held.length > 0)
+  const isNamespace = apiVersion === 'v1' && kind === 'Namespace'
+  const { finalizers = [] } = (isNamespace ? spec ?? {} : {}) as { readonly finalizers?: readonly string[] }
+  return (metadata.finalizers ?? []).length === 0 && finalizers.length === 0
 }

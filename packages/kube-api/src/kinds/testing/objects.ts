@@ -1,8 +1,9 @@
 import type { Json, JsonObject, KubeObject } from '../../object.ts'
 import type { Resource, Subresource } from '../../resource.ts'
+import { parseTimestamp } from '../timestamps.ts'
 
 /** The moment at which tests look at tables. */
-export const nowMs = Date.parse('2026-11-21T11:05:00Z')
+export const nowMs = parseTimestamp('2026-11-21T11:05:00Z')!.secondsMs
 
 /** An object as it is stored after a create: decoded, prepared, and with what the server adds. */
 export function created(resource: Resource, document: Json): KubeObject {
