@@ -6,7 +6,7 @@ import { levelStoreOpener } from '@holdfast/store'
 import type { CloudcoreConfig } from './config.ts'
 import { Hub } from './hub/hub.ts'
 import { TunnelServer } from './hub/web-socket-server.ts'
-import { Authority, HttpsServer, Joining, Tokens, nodeNameOfPeer, serverTlsOptions } from './identity/index.ts'
+import { Authority, Joining, Tokens, nodeNameOfPeer, openJoinServer, serverTlsOptions } from './identity/index.ts'
 import { LevelLog } from './log/level-log.ts'
 import { CloudcoreMetrics } from './metrics.ts'
 import { openOperations } from './ops/operations.ts'
@@ -59,18 +59,9 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   }, { hub, log, nodeOf: socket => nodeNameOfPeer(socket, authority) })
   const tunnelPort = await tunnel.listen()
   const joining = new Joining({ tunnelUrl: config.publicUrl, tunnelPort: () => tunnelPort }, { authority, tokens, clock, log })
-  const https = new HttpsServer(config.https, { authority, joining, log })
+  const https = await openJoinServer(config.https, { authority, joining, log })
   const ops = await openOperations(config.ops, { cloudLog, hub, joining, log, clock, metrics: () => metrics.registry.expose() })
-  const publish = async (): Promise<void> => {
-    await endpoints.publish({
-      tunnel: endpointUrl('wss', config.tunnel.host, tunnelPort),
-      https: endpointUrl('https', config.https.host, await https.listening),
-      ops: ops.url
-    })
-    log.info('cloudcore is ready', { version, clusterUid: authority.clusterUid, logId: cloudLog.logId, endpoints: endpoints.path })
-  }
-  const ready = publish()
-  ready.catch(() => undefined)
+  await endpoints.publish({ tunnel: endpointUrl('wss', config.tunnel.host, tunnelPort), https: https.url, ops: ops.url })
+  log.info('cloudcore is ready', { version, clusterUid: authority.clusterUid, logId: cloudLog.logId, endpoints: endpoints.path })
   await runAll([tunnel, ops, https], shutdown)
-  await ready
 }

@@ -225,10 +225,24 @@ test('a stream that never ends is cut when the drain is over', async () => {
   await expect(response.text()).rejects.toThrow()
 })
 
+test('stopping cuts a connection that never finished its TLS handshake, and one that never sent a byte', async () => {
+  for (const tls of [{ handshakeTimeout: 600_000 }, undefined]) {
+    const server = await open([echo], { drainMs: 50, ...tls && { tls } })
+    const silent = await dial(server)
+    await server.close()
+    await silent.ended
+  }
+})
+
 test('a port that is taken is an error that names it', async () => {
   const server = await open([])
   await expect(HttpServer.open({ ...options, port: server.port }, [], { log: silentLog }))
-    .rejects.toMatchObject({ code: 'LISTEN_FAILED', message: `test: cannot listen on 127.0.0.1:${server.port}` })
+    .rejects.toMatchObject({
+      code: 'LISTEN_FAILED', message: `test: cannot listen on 127.0.0.1:${server.port}: another process listens there: ` +
+        'stop it, or set test.port to another port (0: any free one)'
+    })
+  await expect(HttpServer.open({ ...options, host: '192.0.2.1' }, [], { log: silentLog }))
+    .rejects.toMatchObject({ message: expect.stringContaining('set test.host to one that it has') as string })
 })
 
 test('health and readiness name their checks, metrics are text', async () => {

@@ -4,11 +4,12 @@ import type { ServerOptions as TlsServerOptions } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { endpointUrl } from './endpoints.ts'
 import { describeError, HoldfastError } from './errors.ts'
+import { listenFailure } from './listen-failure.ts'
 import type { Log } from './log.ts'
 import type { Service } from './service.ts'
 
 export interface HttpServerOptions {
-  /** For log lines and problems. */
+  /** Of the configuration's section with its host and port; for log lines and problems. */
   readonly name: string
   readonly host: string
   /** 0 takes any free port. */
@@ -42,6 +43,8 @@ export interface HttpRequest {
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
   readonly headers: IncomingMessage['headers']
+  /** Address of the client; '' once it is gone. */
+  readonly remoteAddress: string
   /** Aborts when the client is gone or the server stops. */
   readonly signal: AbortSignal
   /** The whole body. Rejects with problem 413 past the bound. */
@@ -112,6 +115,8 @@ export class HttpServer implements Service, AsyncDisposable {
   readonly #log: Log
   readonly #server: Server
   readonly #routes: readonly Parts[]
+  /** Also those that are still in the TLS handshake, of which the HTTP server does not know yet. */
+  readonly #sockets = new Set<Socket>()
   readonly #stop = new AbortController()
   #requestsInFlight = 0
   #closed: Promise<void> | undefined
@@ -130,6 +135,11 @@ export class HttpServer implements Service, AsyncDisposable {
     server.maxConnections = options.connectionsMax
     server.maxHeadersCount = headersMax
     server.on('clientError', refuseUnparsed)
+    server.on('tlsClientError', (_error: Error, socket: Socket) => { socket.destroy() })
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+    })
   }
 
   /** Binds the port. Rejects with `LISTEN_FAILED`. */
@@ -172,7 +182,7 @@ export class HttpServer implements Service, AsyncDisposable {
   /** Accepts nothing more, lets requests in flight finish for `drainMs`, then cuts them. Idempotent. */
   close(): Promise<void> {
     this.#closed ??= new Promise(resolve => {
-      const cut = setTimeout(() => this.#server.closeAllConnections(), this.#options.drainMs)
+      const cut = setTimeout(() => { for (const socket of this.#sockets) socket.destroy() }, this.#options.drainMs)
       this.#server.close(() => {
         clearTimeout(cut)
         resolve()
@@ -224,6 +234,7 @@ export class HttpServer implements Service, AsyncDisposable {
         params,
         query: new URLSearchParams(mark === -1 ? '' : target.slice(mark + 1)),
         headers: request.headers,
+        remoteAddress: request.socket.remoteAddress ?? '',
         signal,
         body: () => readBody(request, response, this.#options.bodyBytesMax)
       })
@@ -256,12 +267,12 @@ export class HttpServer implements Service, AsyncDisposable {
   }
 }
 
-async function listen(server: Server, { name, host, port }: HttpServerOptions): Promise<void> {
+async function listen(server: Server, options: HttpServerOptions): Promise<void> {
   try {
-    server.listen(port, host)
+    server.listen(options.port, options.host)
     await once(server, 'listening')
   } catch (error) {
-    throw new HoldfastError('LISTEN_FAILED', `${name}: cannot listen on ${host}:${port}`, { cause: error })
+    throw listenFailure(options.name, options, error)
   }
 }
 

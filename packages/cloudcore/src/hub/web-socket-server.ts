@@ -4,7 +4,7 @@ import type { TLSSocket, TlsOptions } from 'node:tls'
 import { WebSocketServer } from 'ws'
 import type { WebSocket } from 'ws'
 import { frameBytesMax, tunnelPath, tunnelSubprotocol } from '@holdfast/protos'
-import { describeError } from '@holdfast/runtime'
+import { describeError, listenFailure } from '@holdfast/runtime'
 import type { Log, NodeName, Service } from '@holdfast/runtime'
 import type { Connection } from '@holdfast/sync'
 import type { Hub } from './hub.ts'
@@ -73,12 +73,13 @@ export class TunnelServer implements Service {
     })
   }
 
-  /** Resolves with the port once it listens. */
+  /** Resolves with the port once it listens. Rejects with `LISTEN_FAILED`. */
   async listen(): Promise<number> {
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject)
+      const failed = (cause: Error): void => reject(listenFailure('tunnel', this.#options, cause))
+      this.#server.once('error', failed)
       this.#server.listen(this.#options.port, this.#options.host, () => {
-        this.#server.off('error', reject)
+        this.#server.off('error', failed)
         resolve()
       })
     })

@@ -1,6 +1,6 @@
 export * from './authority.ts'
 export * from './error-codes.ts'
-export * from './https-server.ts'
+export * from './join-server.ts'
 export * from './joining.ts'
 export * from './limits.ts'
 export * from './tls-options.ts'

@@ -50,7 +50,7 @@ export const identityLimits = {
   joinBodyBytes: {
     value: 64 * 1024, unit: 'bytes',
     meaning: 'Body of a request on the join port.',
-    atLimit: '413, and the connection is closed.'
+    atLimit: '413 JOIN_BODY_TOO_LARGE; a body that goes on is cut.'
   },
   joinHeaderBytes: {
     value: 16 * 1024, unit: 'bytes',

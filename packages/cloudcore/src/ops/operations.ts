@@ -1,7 +1,7 @@
-import { HttpProblem, HttpServer, codeOfError, describeError, jsonReply, operationsRoutes } from '@holdfast/runtime'
+import { HttpProblem, HttpServer, describeError, jsonReply, operationsRoutes } from '@holdfast/runtime'
 import type { Clock, HttpRoute, Log } from '@holdfast/runtime'
 import type { Hub } from '../hub/hub.ts'
-import { identityErrorStatus } from '../identity/https-server.ts'
+import { identityProblem } from '../identity/join-server.ts'
 import type { Joining } from '../identity/joining.ts'
 import type { CloudLog } from '../log/cloud-log.ts'
 import { nodesRoute } from './nodes.ts'
@@ -63,17 +63,13 @@ function tokensRoute(joining: Joining): HttpRoute {
       try {
         body = text === '' ? {} : JSON.parse(text)
       } catch (error) {
-        throw new HttpProblem(400, { title: 'Not JSON', detail: describeError(error) })
+        const code = 'TOKEN_REQUEST_INVALID'
+        throw new HttpProblem(400, { type: code, title: 'Not JSON', detail: describeError(error), extensions: { code } })
       }
       try {
         return jsonReply(await joining.handleTokenCreate(body), 201)
       } catch (error) {
-        const code = codeOfError(error)
-        const status = code === undefined ? undefined : identityErrorStatus[code]
-        if (code === undefined || status === undefined) throw error
-        throw new HttpProblem(status, {
-          type: code, title: 'No token', detail: describeError(error)
-        })
+        throw identityProblem(error)
       }
     }
   }

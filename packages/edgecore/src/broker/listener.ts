@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
-import { HoldfastError } from '@holdfast/runtime'
+import { listenFailure } from '@holdfast/runtime'
 import type { Log, Service } from '@holdfast/runtime'
 import type { Broker } from './broker.ts'
 
@@ -39,9 +39,7 @@ export class MqttListener implements Service {
   async listen(): Promise<string> {
     const { host, port } = this.#options
     await new Promise<void>((resolve, reject) => {
-      const failed = (cause: Error): void => {
-        reject(new HoldfastError('LISTEN_FAILED', `mqtt: cannot listen on ${host}:${port}: ${cause.message}`, { cause }))
-      }
+      const failed = (cause: Error): void => reject(listenFailure('mqtt', { host, port }, cause))
       this.#server.once('error', failed)
       this.#server.listen({ host, port, backlog: 1024 }, () => {
         this.#server.off('error', failed)

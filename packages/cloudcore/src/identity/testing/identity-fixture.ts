@@ -7,7 +7,7 @@ import {
   type Clock, derBitString, derInteger, derObjectIdentifier, derSequence, derSet, derUtf8String, encodeDer, encodePem,
   type Log, type LogFields, silentLog, SystemClock
 } from '@holdfast/runtime'
-import { Authority, HttpsServer, Joining, Tokens } from '../index.ts'
+import { Authority, Joining, openJoinServer, Tokens } from '../index.ts'
 
 /** The machine's clock, moved by hand. */
 export class ShiftedClock extends SystemClock implements Clock {
@@ -74,14 +74,8 @@ export class IdentityCloud implements AsyncDisposable {
     const tokens = await Tokens.open({ folder: options.folder, ca: authority.ca }, { clock, log })
     const joining = new Joining({ tunnelUrl: options.tunnelUrl, tunnelPort: options.tunnelPort ?? (() => 10_000) },
       { authority, tokens, clock, log })
-    const server = new HttpsServer({ host: '127.0.0.1', port: 0 }, { authority, joining, log: silentLog })
-    const ended = new AbortController()
-    const running = server.run(ended.signal)
-    const port = await server.listening
-    return new IdentityCloud({ authority, tokens, joining, clock, log, port }, async () => {
-      ended.abort()
-      await running
-    })
+    const server = await openJoinServer({ host: '127.0.0.1', port: 0 }, { authority, joining, log: silentLog })
+    return new IdentityCloud({ authority, tokens, joining, clock, log, port: server.port }, () => server.close())
   }
 
   async [Symbol.asyncDispose](): Promise<void> { await this.#stop() }
