@@ -71,7 +71,11 @@ export interface GapBody {
 }
 
 export const gapReasons = ['corrupt', 'overflow', 'expired', 'cloud-lost', 'cloud-log-new', 'cloud-corrupt'] as const
-export type GapReason = (typeof gapReasons)[number]
+/** Shape of every reason, those of later releases too. */
+const gapReasonPattern = /^[a-z][a-z0-9-]{0,31}$/
+/** A reason that a later release writes: kept and shown as it is. Made by `readGap` only. */
+export type LaterGapReason = string & { readonly __laterGapReason: true }
+export type GapReason = (typeof gapReasons)[number] | LaterGapReason
 
 /** Fields of a header that the caller decides. */
 export interface BatchStamp {
@@ -365,14 +369,13 @@ export function readRecords(batch: Buffer, header: BatchHeader, correctionMs = 0
   return records
 }
 
-/** The body of a batch of kind `gap`. Throws BatchError. */
+/** The body of a batch of kind `gap`; its reason may be one that this release does not write. Throws BatchError. */
 export function readGap(batch: Buffer, header: BatchHeader): GapBody {
   if (header.kind !== 'gap') throw new BatchError('not a gap')
   const body = readBatchBody(batch, header)
   const fields = readFields(body, 0, body.length)
-  const reason = gapReasons.find(known => known === fields.text1)
-  if (reason === undefined) throw new BatchError(`gap reason "${fields.text1}"`)
-  return { reason, records: fields.number2 }
+  if (!gapReasonPattern.test(fields.text1)) throw new BatchError(`gap reason "${fields.text1.slice(0, 64)}"`)
+  return { reason: fields.text1 as GapReason, records: fields.number2 }
 }
 
 function readFields(body: Buffer, at: number, end: number): { text1: string, text2: string, number2: number } {

@@ -344,6 +344,23 @@ describe('a log whose store fails', () => {
     expect(describeEntries(await readAll(log))).toEqual(offsets('n1', 0, 10))
     await log.close()
   })
+
+  it.each(Array.from({ length: 8 }, (_, i) => i))(
+    'tells no watermark over what a failed fsync left readable before that is durable (LOG-22), seed %i', async seed => {
+      const opener = disk(seed)
+      const log = await openLog({ opener })
+      const stream = await openSample(log, 'n1', 1)
+      await append(log, stream, sampleBatch(epochOf(1), 0, 5))
+      opener.failNextWrite('EIO')
+      expect((await append(log, stream, sampleBatch(epochOf(1), 5, 5))).kind).toBe('failed')
+      await expect.poll(() => log.stats.reopens, { timeout: 5000 }).toBe(1)
+      const told = log.watermark(await openSample(log, 'n1', 1)).next
+      opener.crash()
+      const again = await openLog({ opener })
+      expect(again.watermark(await openSample(again, 'n1', 1)).next).toBe(told)
+      expect(describeEntries(await readAll(again))).toEqual(offsets('n1', 0, told))
+      await again.close()
+    })
 })
 
 describe('retention', () => {

@@ -1,5 +1,5 @@
-import type { BatchHeader, GapReason } from '@holdfast/protos'
-import { batchNext, cursorIndexEnd, encodeGap, readBatchHeader, readGap } from '@holdfast/protos'
+import type { BatchHeader, GapBody, GapReason } from '@holdfast/protos'
+import { batchNext, cursorIndexEnd, encodeGap, readBatchHeader } from '@holdfast/protos'
 import { backoffDelayMs, describeError, hasCode, invariant } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, NodeName, Random, Timer } from '@holdfast/runtime'
 import type { CommitPart, Store, StoreOpener, WriteOp } from '@holdfast/store'
@@ -14,6 +14,7 @@ import { decodeCursor, encodeCursor } from './cursor.ts'
 import { decodeRow, encodeEntry, entryCrc, entryKey, indexFirst, indexKey } from './entry.ts'
 import { cloudBootId, EntryReader } from './entry-reader.ts'
 import { cloudLogLimits } from './limits.ts'
+import { tryGap } from './read-entry.ts'
 import type { LoadedLog, SegmentBounds } from './log-load.ts'
 import { createLog, loadLog, salvageLog } from './log-load.ts'
 import type { LogState } from './log-state.ts'
@@ -122,11 +123,14 @@ export class LevelLog implements CloudLog {
     const state = ownStream(stream)
     invariant(header.epoch === state.epoch, 'a batch goes to the stream of its epoch', { batch: header.epoch, stream: state.epoch })
     const end = batchNext(header)
-    if (header.base === state.next && (header.kind === 'gap' || header.count <= header.rawLength)) {
+    const gap = header.kind === 'gap' ? tryGap(batch, header) : undefined
+    if (header.kind === 'gap' && gap === undefined) {
+      this.#afterPending(open, onDone, () => this.#conflict(state))
+    } else if (header.base === state.next && (header.kind === 'gap' || header.count <= header.rawLength)) {
       this.#write(open, state, batch, header, arrival, false, onDone)
-    } else if (header.kind === 'gap' && header.base < state.next) {
+    } else if (gap !== undefined && header.base < state.next) {
       if (end <= state.next) this.#afterPending(open, onDone, () => this.#phantom(state))
-      else this.#clipGap(open, state, batch, header, arrival, onDone)
+      else this.#clipGap(open, state, gap, header, arrival, onDone)
     } else if (end <= state.next) {
       this.#compare(open, state, header, onDone)
     } else {
@@ -244,9 +248,9 @@ export class LevelLog implements CloudLog {
     })
   }
 
-  #clipGap(open: OpenLog, stream: StreamState, batch: Buffer, header: BatchHeader, arrival: Arrival, onDone: OnAppended): void {
+  #clipGap(open: OpenLog, stream: StreamState, { reason, records }: GapBody, header: BatchHeader, arrival: Arrival,
+    onDone: OnAppended): void {
     const count = batchNext(header) - stream.next
-    const { reason, records } = readGap(batch, header)
     const clipped = encodeGap(count, { reason, records: Math.min(records, count) }, {
       lane: header.lane, epoch: header.epoch, base: stream.next, bootId: header.bootId, wallMs: header.wallMs,
       uptimeMs: header.uptimeMs, clockSynchronised: header.clockSynchronised

@@ -1,5 +1,5 @@
-import type { BatchHeader } from '@holdfast/protos'
-import { BatchError, batchHeaderBytes, readBatchHeader } from '@holdfast/protos'
+import type { BatchHeader, GapBody } from '@holdfast/protos'
+import { BatchError, batchHeaderBytes, checkBatchBody, readBatchHeader, readGap } from '@holdfast/protos'
 import type { Store } from '@holdfast/store'
 import { decodeEntry, entryBatch, entryHeaderBytes, entryKey, entrySeq } from './entry.ts'
 import type { LogState } from './log-state.ts'
@@ -22,6 +22,17 @@ export function readEntry(state: LogState, seq: number, value: Buffer): ReadEntr
     const header = readBatchHeader(value, entryHeaderBytes)
     if (header.epoch !== stream.epoch || value.length !== entryHeaderBytes + batchHeaderBytes + header.bodyLength) return undefined
     return { stream, header, repair: entry.repair, receivedAtMs: entry.receivedAtMs, correctionMs: entry.correctionMs }
+  } catch (error) {
+    if (error instanceof BatchError) return undefined
+    throw error
+  }
+}
+
+/** What a gap says, or undefined where its body is none. */
+export function tryGap(batch: Buffer, header: BatchHeader): GapBody | undefined {
+  try {
+    checkBatchBody(batch, header)
+    return readGap(batch, header)
   } catch (error) {
     if (error instanceof BatchError) return undefined
     throw error

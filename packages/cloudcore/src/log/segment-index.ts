@@ -1,10 +1,10 @@
-import { batchNext, readGap } from '@holdfast/protos'
+import { batchNext } from '@holdfast/protos'
 import type { Store } from '@holdfast/store'
 import { decodeRow, indexFirst, indexKey } from './entry.ts'
 import type { LogState } from './log-state.ts'
 import type { OffsetRange } from './offset-ranges.ts'
 import { subtractRanges } from './offset-ranges.ts'
-import { soundEntries } from './read-entry.ts'
+import { soundEntries, tryGap } from './read-entry.ts'
 import type { NodeState, StreamState } from './registry.ts'
 import type { NodeShare, Segment, SegmentRow, ShareRow } from './segment.ts'
 import { shareFromRow } from './segment.ts'
@@ -209,7 +209,7 @@ export class SegmentIndex {
       const { header } = entry
       batches.push({
         first: header.base, end: batchNext(header), crc: header.crc,
-        ofCloud: header.kind === 'gap' && readGap(batch, header).reason.startsWith('cloud-')
+        ofCloud: header.kind === 'gap' && tryGap(batch, header)?.reason.startsWith('cloud-') === true
       })
     }
     return batches

@@ -137,6 +137,30 @@ export function cloudLogSuite(name: string, makeHarness: () => Promise<CloudLogH
       expect(describeEntries(await readAll(log))).toEqual(offsets('n1', 0, 10))
     })
 
+    it('takes a gap whose reason a later edge gives, cuts it, and knows it again', async () => {
+      const reason = 'a-reason-of-2031' as GapReason
+      const stream = await openSample(log, 'n1', 1)
+      await append(log, stream, sampleBatch(epochOf(1), 0, 5))
+      expect(await append(log, stream, sampleGap(epochOf(1), 3, 10, reason))).toMatchObject({ kind: 'appended', next: 13 })
+      expect(await append(log, stream, sampleGap(epochOf(1), 13, 2, reason))).toMatchObject({ kind: 'appended', next: 15 })
+      await reopen()
+      const again = await openSample(log, 'n1', 1)
+      expect(await append(log, again, sampleGap(epochOf(1), 3, 10, reason))).toEqual({ kind: 'phantom', next: 15 })
+      expect(await append(log, again, sampleBatch(epochOf(1), 6, 2))).toEqual({ kind: 'conflict', next: 15 })
+      expect(describeEntries(await readAll(log))).toEqual([...offsets('n1', 0, 5), `n1/telemetry gap 5-12 ${reason}`,
+        `n1/telemetry gap 13-14 ${reason}`])
+    })
+
+    it('refuses a gap whose body is none, wherever it begins, and stores nothing of it', async () => {
+      const stream = await openSample(log, 'n1', 1)
+      await append(log, stream, sampleBatch(epochOf(1), 0, 5))
+      for (const base of [3, 5]) {
+        const malformed = sampleGap(epochOf(1), base, 10, 'No Reason' as GapReason)
+        expect(await append(log, stream, malformed)).toEqual({ kind: 'conflict', next: 5 })
+      }
+      expect(await append(log, stream, sampleBatch(epochOf(1), 5, 5))).toMatchObject({ kind: 'appended', next: 10 })
+    })
+
     it('knows a batch that was sent before it was opened again', async () => {
       const first = await openSample(log, 'n1', 1)
       for (let i = 0; i < 10; i++) await append(log, first, sampleBatch(epochOf(1), i * 5, 5))
