@@ -18,15 +18,20 @@ export interface StateReaderOptions {
 /**
  * - `digesting`: the target has not said yet what it holds.
  * - `known`: it has; the writer has not been told.
- * - `told`: no verdict yet, or one by which everything stays as it is.
- * - `compared`: the verdict was `equal` or `differs`; changes may come.
+ * - `told`: it has been.
  */
-type Phase = 'digesting' | 'known' | 'told' | 'compared'
+type Phase = 'digesting' | 'known' | 'told'
 
 interface Collection {
   readonly name: string
   phase: Phase
+  /** It was told in this session. */
+  wasTold: boolean
+  /** The verdict was `equal` or `differs`: changes may come, for the rest of the session. */
+  compared: boolean
   digest: Buffer | undefined
+  /** What is held changed while the target was about to tell it. */
+  stale: boolean
   /** Behind which key the writer wants a page of the inventory; undefined: it does not. */
   wanted: string | undefined
 }
@@ -39,6 +44,7 @@ export class StateReader {
   readonly #target: StateTarget
   readonly #options: StateReaderOptions
   readonly #collections: ReadonlyMap<string, Collection>
+  readonly #unsubscribe: (() => void) | undefined
   #open = true
   #assembly: { readonly bytes: Buffer, readonly rawLength: number, filled: number } | undefined
   /** Of the batch that is to come in next. */
@@ -54,7 +60,14 @@ export class StateReader {
     this.#target = target
     this.#options = options
     this.#collections = new Map(target.collections.map(name =>
-      [name, { name, phase: 'digesting', digest: undefined, wanted: undefined }]))
+      [name, { name, phase: 'digesting', wasTold: false, compared: false, digest: undefined, stale: false, wanted: undefined }]))
+    this.#unsubscribe = target.subscribe?.(name => {
+      const collection = this.#collections.get(name)
+      if (collection === undefined) return
+      if (collection.phase === 'digesting') collection.stale = true
+      else this.#digest(collection)
+      options.onReady()
+    })
     for (const collection of this.#collections.values()) this.#digest(collection)
   }
 
@@ -67,6 +80,7 @@ export class StateReader {
   /** The session is over: what is settled later is nobody's. */
   close(): void {
     this.#open = false
+    this.#unsubscribe?.()
     this.#assembly = undefined
   }
 
@@ -76,6 +90,7 @@ export class StateReader {
     for (const collection of this.#collections.values()) {
       if (collection.phase !== 'known') continue
       collection.phase = 'told'
+      collection.wasTold = true
       digests.push({ collection: collection.name, digest: collection.digest!, position: this.#target.position(collection.name) })
     }
     return digests
@@ -85,11 +100,11 @@ export class StateReader {
   verdicts(verdicts: readonly CollectionVerdict[]): void {
     for (const { collection: name, verdict, after } of verdicts) {
       const collection = this.#collections.get(name)
-      if (collection === undefined || collection.phase === 'digesting' || collection.phase === 'known') {
+      if (collection?.wasTold !== true) {
         throw new ReceiveError('FRAME_UNEXPECTED', `a verdict on collection ${name}, of which no digest was told`)
       }
       if (after === '') this.#options.stats.verdicts[verdict]++
-      collection.phase = verdict === 'equal' || verdict === 'differs' ? 'compared' : 'told'
+      collection.compared ||= verdict === 'equal' || verdict === 'differs'
       collection.wanted = verdict === 'differs' ? after : undefined
     }
   }
@@ -128,9 +143,13 @@ export class StateReader {
   }
 
   #digest(collection: Collection): void {
+    collection.phase = 'digesting'
     const known = (digest: Buffer): void => {
       collection.digest = digest
       collection.phase = 'known'
+      if (!collection.stale) return
+      collection.stale = false
+      this.#digest(collection)
     }
     const digest = this.#target.digest(collection.name)
     if (!(digest instanceof Promise)) {
@@ -189,7 +208,7 @@ export class StateReader {
   }
 
   #apply(batch: StateBatch, rawBytes: number): void {
-    if (this.#collections.get(batch.collection)?.phase !== 'compared') {
+    if (this.#collections.get(batch.collection)?.compared !== true) {
       throw new ReceiveError('FRAME_UNEXPECTED', `a change of collection ${batch.collection} before a verdict on it`)
     }
     this.#target.apply(batch, error => {

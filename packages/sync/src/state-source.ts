@@ -30,7 +30,7 @@ export interface StateSource {
    * which the reader has taken in; or where it is known for certain that the source went back behind that. `position` is
    * what `position()` of this source, or of one before it, gave; empty where the reader has none. Not knowing is not
    * deleting: a list that failed is not ready, never empty (STA-12). Where the answer turns true later,
-   * `collectionChanged` says so.
+   * `collectionChanged` says so. Asked often: the answer has to be at hand.
    */
   ready(collection: string, position: string): boolean
 
@@ -48,6 +48,12 @@ export interface StateSource {
 
   /** Keys behind `after` (empty: all) and their versions, in the order of the keys' bytes. */
   keysFrom(collection: string, after: string): Iterable<readonly [key: string, version: Buffer]>
+
+  /**
+   * The reader holds this other version under a key of the source. Told while both compare, before the source's own version
+   * is sent; what the source makes of it (STA-34) it tells with `keyChanged`, in a later turn.
+   */
+  met?(collection: string, key: string, version: Buffer): void
 
   /** Has `listener` told of changes from now on, until the function that it returns is called. */
   subscribe(listener: StateListener): () => void

@@ -22,8 +22,8 @@ export interface StateTarget {
 
   /**
    * `stateDigest` of what is really there now, once everything that `apply` got before, in this session or an older one,
-   * has been settled. Asked once a session and collection, and never in the middle of one. Down, each item counts under
-   * the version that its value has as read from the disk now; one that cannot be read does not count. A promise may take
+   * has been settled. Asked once a session and collection, and again after `subscribe`'s listener was called. Down, each
+   * item counts under the version that its value has as read from the disk now; one that cannot be read does not count. A promise may take
    * as long as it needs (the cloud may have to learn what Kubernetes holds first): the collection waits, nothing else
    * does.
    */
@@ -36,9 +36,16 @@ export interface StateTarget {
   keysFrom(collection: string, after: string): Iterable<readonly [key: string, version: Buffer]>
 
   /**
-   * Takes a batch in; called in order, also before earlier ones are settled. `onApplied` is called once, in the order of
+   * Takes a batch in, and refuses what would make the collection larger than its bound; versions and values are views of
+   * the batch's bytes, to be copied where they are kept. Called in order, also before earlier ones are settled. `onApplied` is called once, in the order of
    * the calls: without an error when the batch is durable and visible (down), or taken in (up), never before. With an
    * error nothing of the batch was applied, and whatever follows in this session is not handed over any more (STA-24).
    */
   apply(batch: StateBatch, onApplied: (error?: Error) => void): void
+
+  /**
+   * Has `listener` called with a collection that became different other than by `apply`, as where an item turns out to be
+   * damaged, until the function that it returns is called: both sides then compare again, in the same session.
+   */
+  subscribe?(listener: (collection: string) => void): () => void
 }

@@ -24,7 +24,7 @@ export interface StateOutput { readonly frame: StateVerdictFrame | StateChanges,
 
 /**
  * - `untold`: the reader has not told its digest; changes do not matter yet.
- * - `waiting`: it has, and the source is not ready. Nothing of the collection is sent.
+ * - `waiting`: it has, and there is no verdict yet: the source is not ready. Nothing of the collection is sent.
  * - `comparing`: they differ, and the reader's inventory is coming in.
  * - `live`: what differs is in `puts` and `deletes`.
  */
@@ -33,6 +33,8 @@ type Phase = 'untold' | 'waiting' | 'comparing' | 'live'
 interface Collection {
   readonly name: string
   phase: Phase
+  /** A verdict but `not-ready` was given in this session: from then on every change is noted. */
+  noted: boolean
   /** Told by the reader, and from then on as it went out with the last synced mark. */
   position: string
   digest: Buffer | undefined
@@ -58,7 +60,7 @@ const compressBytesMin = 256
 
 /**
  * Keeps a reader on the other side of a tunnel at what a source holds (docs/spec/state.md), for one session. Pure: the
- * host hands in what was received, sends what `next` gives, and tells the time.
+ * host hands in what was received, then sends what `next` gives, and tells the time.
  *
  * What is to be sent of a key is decided when the frame is made; until then only the key is noted. A key is noted from the
  * moment of the verdict on, whenever it changes or an inventory shows another version, so that the last batch that names
@@ -91,14 +93,14 @@ export class StateWriter {
     this.#source = source
     this.#options = options
     this.#collections = source.collections.map(name => ({
-      name, phase: 'untold', position: '', digest: undefined, saidNotReady: false, after: '', puts: new Set(),
+      name, phase: 'untold', noted: false, position: '', digest: undefined, saidNotReady: false, after: '', puts: new Set(),
       deletes: new Set(), markDue: false
     }))
     this.#byName = new Map(this.#collections.map(collection => [collection.name, collection]))
     const listener: StateListener = {
       keyChanged: (name, key) => {
         const collection = this.#byName.get(name)
-        if (collection === undefined || !isCompared(collection)) return
+        if (collection?.noted !== true) return
         this.#note(collection, key)
         options.onReady()
       },
@@ -133,7 +135,7 @@ export class StateWriter {
   /** The session is over. */
   close(): void { this.#unsubscribe() }
 
-  /** The reader told digests, with Hello, with Welcome or in a frame. Throws ReceiveError. */
+  /** The reader told digests, with Hello, with Welcome or in a frame; where it told one before, both compare again. */
   told(digests: readonly CollectionDigest[]): void {
     for (const { collection: name, digest, position } of digests) {
       const collection = this.#byName.get(name)
@@ -141,10 +143,11 @@ export class StateWriter {
         this.#say(name, 'not-ready')
         continue
       }
-      if (collection.phase !== 'untold') throw new ReceiveError('FRAME_UNEXPECTED', `a second digest of collection ${name}`)
       collection.phase = 'waiting'
       collection.digest = digest
       collection.position = position
+      collection.saidNotReady = false
+      collection.after = ''
       this.#look(collection)
     }
   }
@@ -155,9 +158,11 @@ export class StateWriter {
   /** A page of the reader's inventory (STA-13). Throws ReceiveError. */
   inventory(page: StateInventory): void {
     const collection = this.#byName.get(page.collection)
-    if (collection?.phase !== 'comparing' || collection.after !== page.after) {
-      throw new ReceiveError('FRAME_UNEXPECTED', `a page of collection ${page.collection} behind "${page.after}" was not asked for`)
+    if (collection === undefined || collection.phase === 'untold') {
+      throw new ReceiveError('FRAME_UNEXPECTED', `a page of collection ${page.collection} was not asked for`)
     }
+    // Asked for before the reader told another digest.
+    if (collection.phase !== 'comparing' || collection.after !== page.after) return
     const end = page.last ? undefined : page.entries.at(-1)![0]
     let at = 0
     for (const [key, version] of this.#source.keysFrom(page.collection, page.after)) {
@@ -165,7 +170,9 @@ export class StateWriter {
       while (at < page.entries.length && page.entries[at]![0] < key) collection.deletes.add(page.entries[at++]![0])
       const theirs = page.entries[at]
       if (theirs?.[0] === key) at++
-      if (theirs?.[0] !== key || !theirs[1].equals(version)) this.#note(collection, key)
+      if (theirs?.[0] === key && theirs[1].equals(version)) continue
+      this.#note(collection, key)
+      if (theirs?.[0] === key) this.#source.met?.(collection.name, key, theirs[1])
     }
     while (at < page.entries.length) collection.deletes.add(page.entries[at++]![0])
     if (end === undefined) {
@@ -251,6 +258,7 @@ export class StateWriter {
     }
     const isEqual = this.#source.digest(name).equals(digest!)
     collection.phase = isEqual ? 'live' : 'comparing'
+    collection.noted = true
     this.#say(name, isEqual ? 'equal' : 'differs')
   }
 

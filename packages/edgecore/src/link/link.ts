@@ -238,6 +238,7 @@ export class Link {
     const { failpoint } = this.#components
     return {
       collections: target.collections,
+      subscribe: listener => target.subscribe?.(listener) ?? (() => {}),
       digest: collection => target.digest(collection),
       position: collection => target.position(collection),
       keysFrom: (collection, after) => target.keysFrom(collection, after),

@@ -16,6 +16,7 @@ export class MemorySource implements StateSource {
   readonly #items: Items
   readonly #notReady = new Set<string>()
   readonly #listeners = new Set<StateListener>()
+  met: (collection: string, key: string, version: Buffer) => void = () => {}
   /** Counts the changes: the position. */
   #changes = 0
 
@@ -79,6 +80,7 @@ export class MemoryTarget implements StateTarget {
   check: (batch: StateBatch) => void = () => {}
   readonly items: Items
   readonly #positions = new Map<string, string>()
+  readonly #listeners = new Set<(collection: string) => void>()
 
   constructor(collections: readonly string[]) {
     this.collections = collections
@@ -108,6 +110,17 @@ export class MemoryTarget implements StateTarget {
     }
     if (this.immediate) work()
     else this.waiting.push(work)
+  }
+
+  subscribe(listener: (collection: string) => void): () => void {
+    this.#listeners.add(listener)
+    return () => { this.#listeners.delete(listener) }
+  }
+
+  /** The item turns out to be unreadable, and is gone. */
+  damage(collection: string, key: string): void {
+    if (!this.items.get(collection)!.delete(key)) return
+    for (const listener of this.#listeners) listener(collection)
   }
 
   settle(): void { this.waiting.shift()?.() }
