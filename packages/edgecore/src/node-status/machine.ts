@@ -1,5 +1,5 @@
 import { readFile, statfs } from 'node:fs/promises'
-import { arch, cpus, networkInterfaces, release } from 'node:os'
+import { arch, cpus, freemem, networkInterfaces, release, totalmem } from 'node:os'
 import type { NetworkInterfaceInfo } from 'node:os'
 import { describeError } from '@holdfast/runtime'
 import type { Log } from '@holdfast/runtime'
@@ -61,15 +61,15 @@ export class LinuxMachine implements Machine {
     const id = machineId.trim() || dbusId.trim()
     return {
       cpus: cpus().length,
-      memoryBytes: memoryField(memory, 'MemTotal'),
-      memoryAvailableBytes: memoryField(memory, 'MemAvailable'),
+      memoryBytes: memoryField(memory, 'MemTotal') ?? totalmem(),
+      memoryAvailableBytes: memoryField(memory, 'MemAvailable') ?? freemem(),
       diskBytes: disk.blocks * disk.bsize,
       diskAvailableBytes: disk.bavail * disk.bsize,
       inodes: disk.files,
       inodesFree: disk.ffree,
       pids: Number(/\d+\/(\d+)/.exec(load)?.[1] ?? 0),
       pidsMax: Math.min(...[pidMax, threadsMax].map(Number).filter(value => value > 0)),
-      addresses: addressesOf(networkInterfaces(), defaultInterface(routes)),
+      addresses: this.#addresses(defaultInterface(routes)),
       machineId: id,
       systemUuid: uuid.trim().toLowerCase() || id,
       bootId: bootId.trim(),
@@ -83,10 +83,23 @@ export class LinuxMachine implements Machine {
     try {
       return await readFile(path, 'utf8')
     } catch (error) {
-      if (!this.#told.has(path)) this.#log.warn('a part of the node status cannot be read', { path, error: describeError(error) })
-      this.#told.add(path)
+      this.#tell(path, error)
       return ''
     }
+  }
+
+  #addresses(preferred: string | undefined): string[] {
+    try {
+      return addressesOf(networkInterfaces(), preferred)
+    } catch (error) {
+      this.#tell('network interfaces', error)
+      return []
+    }
+  }
+
+  #tell(what: string, error: unknown): void {
+    if (!this.#told.has(what)) this.#log.warn('a part of the node status cannot be read', { what, error: describeError(error) })
+    this.#told.add(what)
   }
 
   /** For what is not there on every machine. */
@@ -96,8 +109,9 @@ export class LinuxMachine implements Machine {
 }
 
 /** Bytes of a line such as `MemTotal:       24684084 kB`. */
-export function memoryField(meminfo: string, name: string): number {
-  return Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(meminfo)?.[1] ?? 0) * 1024
+export function memoryField(meminfo: string, name: string): number | undefined {
+  const kibibytes = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(meminfo)?.[1]
+  return kibibytes === undefined ? undefined : Number(kibibytes) * 1024
 }
 
 /** PRETTY_NAME of /etc/os-release, with or without quotes (os-release(5)). */

@@ -2,15 +2,34 @@
 export const objectLimits = {
   itemsPerCollection: {
     value: 50_000, unit: 'items', meaning: 'Items of one collection (STA-1).',
-    atLimit: 'The batch is refused: OBJECT_REFUSED; the session ends.'
+    atLimit: 'The batch is refused: OBJECT_REFUSED; nothing more is taken in until the next session.'
   },
   keyBytes: {
     value: 512, unit: 'bytes', meaning: 'Key of an item: `namespace/name` or `name` (STA-1).',
-    atLimit: 'The batch is refused: OBJECT_REFUSED; the session ends.'
+    atLimit: 'The batch is refused: OBJECT_REFUSED; nothing more is taken in until the next session.'
   },
   valueBytes: {
     value: 3 * 1024 * 1024, unit: 'bytes', meaning: 'Value of an item: an object as JSON (STA-1).',
-    atLimit: 'The batch is refused: OBJECT_REFUSED; the session ends.'
+    atLimit: 'The batch is refused: OBJECT_REFUSED; nothing more is taken in until the next session.'
+  },
+  historyEvents: {
+    value: 2000, unit: 'changes', meaning: 'Changes of objects that are remembered for watches and for pages of one list.',
+    atLimit: 'The oldest is forgotten: who asks for what was before gets 410 Expired.'
+  },
+  historyBytes: {
+    value: 1024 * 1024, unit: 'bytes', meaning: 'JSON text of the objects in the changes that are remembered.',
+    atLimit: 'The oldest are forgotten, as above.'
+  },
+  watches: {
+    value: 200, unit: 'watches', meaning: 'Watches of the local API at a time.', atLimit: '429 TooManyRequests with Retry-After.'
+  },
+  watchBatchBytes: {
+    value: 128 * 1024, unit: 'bytes', meaning: 'JSON text of the events that a watch is given at a time, about.',
+    atLimit: 'The next ones follow when it has taken these.'
+  },
+  listBytes: {
+    value: 32 * 1024 * 1024, unit: 'bytes', meaning: 'JSON text of the objects in one answer of the local API.',
+    atLimit: '413 RequestEntityTooLarge: the client has to ask for pages with `limit`.'
   },
   loadPageBytes: {
     value: 256 * 1024, unit: 'bytes', meaning: 'Stored items read at a time where a whole collection is looked at.',

@@ -2,7 +2,7 @@ import { tables } from '@holdfast/store'
 import type { Commit } from '@holdfast/store'
 import { encodeHead, encodeItem, encodeText, headKey, itemKey, nameKey } from './object-format.ts'
 import { namespaceOfKey, upVersion } from './object-load.ts'
-import type { Companion, HeldNamespace, HeldObjects } from './object-load.ts'
+import type { Companion, HeldNamespace, HeldObjects, HeldUpItem } from './object-load.ts'
 
 /** One thing that a commit changed. What is down, up, or a namespace that came or went with its items. */
 export interface ObjectChange {
@@ -13,8 +13,10 @@ export interface ObjectChange {
   readonly key: string
   /** Undefined: deleted. Empty for a namespace. */
   readonly value: Buffer | undefined
-  /** What was there before; undefined: nothing. */
+  /** What was there before; undefined: nothing, or nothing that could be read. */
   readonly previous: Buffer | undefined
+  /** Of the change before; 0: nothing was there. */
+  readonly previousSequence: number
 }
 
 export interface ObjectCommitComponents {
@@ -46,8 +48,9 @@ export class ObjectCommit {
     const sequence = this.#components.nextSequence()
     const stored = itemKey(tables.objectDown, collection, key)
     this.#commit.put(stored, encodeItem(stored, { sequence, version, value }))
-    if (down.get(collection)?.get(key) === undefined) this.#countNamespace(key, sequence, 1)
-    this.#changes.push({ sequence, what: 'down', collection, key, value, previous })
+    const before = down.get(collection)?.get(key)
+    if (before === undefined) this.#countNamespace(key, sequence, 1)
+    this.#changes.push({ sequence, what: 'down', collection, key, value, previous, previousSequence: before?.sequence ?? 0 })
     this.#effects.push(held => { held.down.get(collection)?.set(key, { version: version.toString('latin1'), sequence }) })
     const companion = this.#companions[collection]
     const made = companion?.make(key, value, up.get(companion.collection)?.get(key)?.value)
@@ -57,14 +60,15 @@ export class ObjectCommit {
   deleteDown(collection: string, key: string, previous: Buffer | undefined): void {
     const { down, up } = this.#components.held()
     this.#commit.del(itemKey(tables.objectDown, collection, key))
-    if (down.get(collection)?.get(key) === undefined) return
+    const before = down.get(collection)?.get(key)
+    if (before === undefined) return
     const sequence = this.#components.nextSequence()
-    this.#changes.push({ sequence, what: 'down', collection, key, value: undefined, previous })
+    this.#changes.push({ sequence, what: 'down', collection, key, value: undefined, previous, previousSequence: before.sequence })
     this.#countNamespace(key, sequence, -1)
     this.#effects.push(held => { held.down.get(collection)?.delete(key) })
     const companion = this.#companions[collection]
     const status = companion === undefined ? undefined : up.get(companion.collection)?.get(key)
-    if (companion !== undefined && status !== undefined) this.#deleteUp(companion.collection, key, status.value)
+    if (companion !== undefined && status !== undefined) this.#deleteUp(companion.collection, key, status)
   }
 
   putUp(collection: string, key: string, value: Buffer): void {
@@ -73,16 +77,21 @@ export class ObjectCommit {
     const version = upVersion(epoch, sequence)
     const stored = itemKey(tables.objectUp, collection, key)
     this.#commit.put(stored, encodeItem(stored, { sequence, version, value }))
-    this.#changes.push({ sequence, what: 'up', collection, key, value, previous: up.get(collection)?.get(key)?.value })
+    const before = up.get(collection)?.get(key)
+    this.#changes.push({
+      sequence, what: 'up', collection, key, value, previous: before?.value, previousSequence: before?.sequence ?? 0
+    })
     this.#effects.push(held => {
       held.up.get(collection)?.set(key, { version: version.toString('latin1'), sequence, value })
     })
   }
 
-  #deleteUp(collection: string, key: string, previous: Buffer): void {
+  #deleteUp(collection: string, key: string, before: HeldUpItem): void {
     const sequence = this.#components.nextSequence()
     this.#commit.del(itemKey(tables.objectUp, collection, key))
-    this.#changes.push({ sequence, what: 'up', collection, key, value: undefined, previous })
+    this.#changes.push({
+      sequence, what: 'up', collection, key, value: undefined, previous: before.value, previousSequence: before.sequence
+    })
     this.#effects.push(held => { held.up.get(collection)?.delete(key) })
   }
 
@@ -103,7 +112,7 @@ export class ObjectCommit {
       if (error === undefined) {
         const held = this.#components.held()
         for (const effect of this.#effects) effect(held)
-        held.sequence = Math.max(held.sequence, sequence)
+        held.sequence = Math.max(held.sequence, this.#changes.at(-1)?.sequence ?? 0)
       }
       onSettled(this.#changes, error)
     })
@@ -117,7 +126,7 @@ export class ObjectCommit {
     const counted = { items: before + added, sequence: known === undefined || before === 0 ? sequence : known.sequence }
     this.#namespaces.set(name, counted)
     const stored = nameKey(tables.objectNamespace, name)
-    const change = { sequence, what: 'namespace' as const, collection: '', key: name }
+    const change = { sequence, what: 'namespace' as const, collection: '', key: name, previousSequence: before === 0 ? 0 : counted.sequence }
     if (before === 0) {
       this.#commit.put(stored, encodeText(stored, String(sequence)))
       this.#changes.push({ ...change, value: noBytes, previous: undefined })

@@ -146,8 +146,8 @@ export class ObjectTable {
   #repair(collection: string): void {
     if (this.#repairing.has(collection)) return
     this.#repairing.add(collection)
-    this.#enqueue(() => this.#verify(collection)).then(() => {
-      for (const listener of this.#listeners) listener.damaged()
+    this.#enqueue(() => this.#verify(collection)).then(({ dropped }) => {
+      if (dropped > 0) for (const listener of this.#listeners) listener.damaged()
     }, (error: unknown) => {
       this.#components.log.warn('looking after a damaged object failed', { collection, error: describeError(error) })
     }).finally(() => this.#repairing.delete(collection))
@@ -177,7 +177,7 @@ export class ObjectTable {
   #target(): StateTarget {
     return {
       collections: this.#options.down,
-      digest: collection => this.#enqueue(() => this.#verify(collection)),
+      digest: async collection => (await this.#enqueue(() => this.#verify(collection))).digest,
       position: collection => this.#held.positions.get(collection) ?? '',
       keysFrom: (collection, after) => versionsFrom(this.#held.down.get(collection), after),
       apply: (batch, onApplied) => {
@@ -241,9 +241,9 @@ export class ObjectTable {
    * Reads every item of a collection, drops what does not fit together, and gives the digest of the rest (STA-4). What is
    * in memory and not on disk, or the other way round, is brought in line too.
    */
-  async #verify(collection: string): Promise<Buffer> {
+  async #verify(collection: string): Promise<{ readonly digest: Buffer, readonly dropped: number }> {
     const items = this.#held.down.get(collection)
-    if (items === undefined) return stateDigest([])
+    if (items === undefined) return { digest: stateDigest([]), dropped: 0 }
     const versions: [string, Buffer][] = []
     const strays: Buffer[] = []
     const lost = new Set<string>([...items.from('')].map(([key]) => key))
@@ -254,18 +254,18 @@ export class ObjectTable {
         lost.delete(read.key)
       } else strays.push(stored)
     }
-    if (lost.size + strays.length > 0) {
-      this.#countDamage(collection, [...lost], strays.length)
+    const dropped = Math.max(lost.size, strays.length)
+    if (dropped > 0) {
+      this.#countDamage(collection, [...lost], dropped)
       const changing = this.#begin(64 * (lost.size + strays.length))
       for (const stored of strays) changing.deleteStored(stored)
       for (const key of lost) changing.deleteDown(collection, key, undefined)
       await this.#committed(changing)
     }
-    return stateDigest(versions)
+    return { digest: stateDigest(versions), dropped }
   }
 
-  #countDamage(collection: string, keys: readonly string[], strays: number): void {
-    const count = Math.max(keys.length, strays)
+  #countDamage(collection: string, keys: readonly string[], count: number): void {
     this.stats.damagedItems += count
     this.#components.log.error('damaged objects were dropped; the cloud sends them again when it is connected', {
       collection, count, keys: keys.slice(0, 10)
