@@ -48,6 +48,24 @@ test('checks across settings wait for settings that can be read', async () => {
   expect(await problems('routes=7', 'lanes.alarms=null')).toBe('--set routes: expected a list of at most 1000 entries, got 7')
 })
 
+test('all problems are told, also across settings and beside others', async () => {
+  const text = await problems('routes.0.lane=bulk', 'routes.0.filter=a/{name}/+', 'routes.1={filter: 7, lane: x9}',
+    'link.probeInterval=25s', 'routes.2=9', 'mqtt.port=-1')
+  for (const part of ['routes.0.lane: expected one of', 'routes.0.device: "{namespace}/{name}" uses {namespace}',
+    'routes.1.filter: expected an MQTT topic filter', 'routes.1.lane: expected one of', 'link.deadAfter: expected longer',
+    'routes.2: expected settings', 'mqtt.port: expected a port']) expect(text).toContain(part)
+  expect(text.split('\n')).toHaveLength(7)
+})
+
+test.each(['', '$SYS/x', '$SYS', '$share/g/x', '$queue/x'])('a route that nothing can match is refused: "%s"', async filter => {
+  expect(await problems(`routes.0={filter: "${filter}", lane: local}`)).toContain('that a device\'s topic can match')
+})
+
+test.each(['wss://x:99999999', 'wss://x:65536', 'wss://x:0', 'wss://x:y', 'wss://[::1', 'ws://x:1', 'wss://u:p@x:1'])(
+  'the tunnel is not at %s', async url => {
+    expect(await problems(`server="${url}"`)).toContain('expected a URL such as wss://cloud.example:10000')
+  })
+
 test('every setting has a description and bounds', () => {
   for (const { path, description, bounds } of describeSettings(edgecoreSchema)) {
     expect([path, description]).toEqual([path, expect.stringMatching(/\.$/)])

@@ -1,5 +1,5 @@
 import {
-  bytes, durationMs, filePath, listOf, listenSettings, logSettings, mapOf, oneOf, section, textOf, whole, type ConfigOf
+  bytes, durationMs, filePath, listOf, listenSettings, logSettings, mapOf, oneOf, section, textOf, tunnelUrl, whole, type ConfigOf
 } from '@holdfast/runtime'
 import { z } from 'zod'
 
@@ -32,7 +32,9 @@ const laneSettings = z.strictObject({
 
 const routeSettings = z.strictObject({
   filter: textOf({
-    expected: 'an MQTT topic filter; a level may be {namespace} or {name}', pattern: filterPattern, lengthMax: 1024
+    expected: 'an MQTT topic filter that a device\'s topic can match (not $SYS, $share or $queue); a level may be {namespace} ' +
+      'or {name}',
+    pattern: filterPattern, accepts: filter => filter !== '' && !/^\$(SYS|share|queue)(\/|$)/.test(filter), lengthMax: 1024
   }).describe('Topics of this route. A level may be named, such as {namespace}, to be used in `device`.'),
   device: textOf({
     expected: 'a device such as "{namespace}/{name}", or "node"',
@@ -43,15 +45,14 @@ const routeSettings = z.strictObject({
   }).describe('Lane that the records go to; `local` keeps them on the node, for its subscribers only.')
 })
 
-type Route = z.output<typeof routeSettings>
+/** Checks across settings run even where others have problems, so that all are reported together. */
+const always = (): boolean => true
 
 /** edgecore's configuration, and the source of its reference page. */
 export const edgecoreSchema = section({
   dataDir: filePath().prefault('/var/lib/holdfast/edge')
     .describe('Folder of the database, the identity and the endpoints.'),
-  server: textOf({
-    expected: 'a URL such as wss://cloud.example:10000', pattern: /^wss:\/\/[^\s/?#]+\/?$/, lengthMax: 512
-  }).optional().describe('Tunnel of the cloud, instead of the one that the node joined.'),
+  server: tunnelUrl().optional().describe('Tunnel of the cloud, instead of the one that the node joined.'),
   mqtt: section({
     ...listenSettings('127.0.0.1', 1883),
     packetBytesMax: bytes({ min: 1024, max: 328_704 }).prefault('257KiB')
@@ -133,44 +134,49 @@ export const edgecoreSchema = section({
       .describe('Longest time between attempts to connect.')
   }),
   log: logSettings()
-}).superRefine((config, context) => {
-  for (const [i, route] of config.routes.entries()) {
-    const problem = routeProblem(route, config.lanes)
-    if (problem === undefined) continue
-    context.addIssue({ code: 'custom', path: ['routes', i, problem.key], message: problem.what })
+}).superRefine(({ routes, lanes }, context) => {
+  for (const [i, route] of asList(routes).entries()) {
+    for (const { key, what } of routeProblems(route, lanes)) {
+      context.addIssue({ code: 'custom', path: ['routes', i, key], message: what })
+    }
   }
-  if (config.link.deadAfter <= config.link.probeInterval) {
-    context.addIssue({
-      code: 'custom', path: ['link', 'deadAfter'],
-      message: 'expected longer than link.probeInterval, or no probe is ever answered'
-    })
-  }
-}, { when: ({ value }) => wellFormed(value) })
+}, { when: always }).superRefine(({ link }, context) => {
+  const read = linkTimes.safeParse(link)
+  if (!read.success || read.data.deadAfter > read.data.probeInterval) return
+  context.addIssue({
+    code: 'custom', path: ['link', 'deadAfter'],
+    message: 'expected longer than link.probeInterval, or no probe is ever answered'
+  })
+}, { when: always })
 
 export type EdgecoreConfig = ConfigOf<typeof edgecoreSchema>
 
-/** True where the parts that the checks across settings read have their shape, whatever else is wrong. */
-function wellFormed(value: unknown): boolean {
-  const parts = z.object({
-    lanes: z.record(z.string(), z.unknown()),
-    routes: z.array(z.object({ filter: z.string(), device: z.string(), lane: z.string() })),
-    link: z.object({ probeInterval: z.number(), deadAfter: z.number() })
-  })
-  return parts.safeParse(value).success
+const linkTimes = z.object({ probeInterval: z.number(), deadAfter: z.number() })
+
+/** What the checks across settings read of a route, whatever else is wrong in the file: each where it has its form. */
+const routeParts = z.object({
+  filter: z.string().optional().catch(undefined),
+  device: z.string().optional().catch(undefined),
+  lane: z.string().optional().catch(undefined)
+})
+
+interface RouteProblem { readonly key: 'lane' | 'device', readonly what: string }
+
+function routeProblems(route: unknown, lanes: unknown): RouteProblem[] {
+  const { filter, device, lane } = routeParts.catch({}).parse(route)
+  const problems: RouteProblem[] = []
+  if (lane !== undefined && lane !== localOnly && isRecord(lanes) && !Object.hasOwn(lanes, lane)) {
+    const known = [...Object.keys(lanes), localOnly].join(', ')
+    problems.push({ key: 'lane', what: `expected one of ${known}, got ${JSON.stringify(lane)}` })
+  }
+  if (filter === undefined || device === undefined) return problems
+  const named = levelNames(filter)
+  const missing = levelNames(device).find(name => !named.includes(name))
+  if (missing === undefined) return problems
+  return [...problems, { key: 'device', what: `${JSON.stringify(device)} uses {${missing}}, which ${filter} does not name` }]
 }
 
-function routeProblem(
-  route: Route, lanes: Readonly<Record<string, unknown>>
-): { readonly key: 'lane' | 'device', readonly what: string } | undefined {
-  if (route.lane !== localOnly && !Object.hasOwn(lanes, route.lane)) {
-    const known = [...Object.keys(lanes), localOnly].join(', ')
-    return { key: 'lane', what: `expected one of ${known}, got ${JSON.stringify(route.lane)}` }
-  }
-  const named = levelNames(route.filter)
-  const missing = levelNames(route.device).find(name => !named.includes(name))
-  if (missing === undefined) return undefined
-  const what = `${JSON.stringify(route.device)} uses {${missing}}, which ${route.filter} does not name`
-  return { key: 'device', what }
-}
+const asList = (value: unknown): readonly unknown[] => Array.isArray(value) ? value : []
+const isRecord = (value: unknown): value is object => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const levelNames = (text: string): string[] => [...text.matchAll(/\{([a-z]+)\}/g)].map(match => match[1]!)

@@ -110,6 +110,8 @@ export interface TextRules {
   /** The end of the sentence `expected …`. */
   readonly expected: string
   readonly pattern: RegExp
+  /** What the pattern cannot say. */
+  readonly accepts?: (text: string) => boolean
   /** Longest accepted text, in UTF-16 code units. */
   readonly lengthMax: number
 }
@@ -118,7 +120,8 @@ export interface TextRules {
 export function textOf(rules: TextRules) {
   return scalar({ type: 'text', expected: rules.expected, bounds: `at most ${rules.lengthMax} characters` },
     input => {
-      const fits = typeof input === 'string' && input.length <= rules.lengthMax && rules.pattern.test(input)
+      const fits = typeof input === 'string' && input.length <= rules.lengthMax && rules.pattern.test(input) &&
+        rules.accepts?.(input) !== false
       return fits ? input : undefined
     })
 }
@@ -133,6 +136,14 @@ export function oneOf<const Word extends string>(words: readonly [Word, ...Word[
 export function hostAddress() {
   return textOf({
     expected: 'a host name or an address such as 127.0.0.1', pattern: /^[A-Za-z0-9._:-]+$/, lengthMax: 253
+  })
+}
+
+/** Where a tunnel is: `wss://host:port`. */
+export function tunnelUrl() {
+  return textOf({
+    expected: 'a URL such as wss://cloud.example:10000, its port at most 65535', pattern: /^wss:\/\/[^\s/?#@]+\/?$/,
+    accepts: text => URL.canParse(text) && new URL(text).port !== '0', lengthMax: 512
   })
 }
 
