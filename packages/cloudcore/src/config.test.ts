@@ -8,6 +8,25 @@ test('what is printed loads as the same configuration', async () => {
   expect(await loadConfig(cloudcoreSchema, { file: { path: 'a.yaml', text } })).toEqual(config)
 })
 
+const problemOf = (...sets: string[]): Promise<string> =>
+  loadConfig(cloudcoreSchema, { sets }).then(() => '', (error: unknown) => (error as Error).message)
+
+test.each(['a..b', '-', 'https://cloud.example', 'cloud.example:10002', '1.2.3.4.5:', '*'])('no server is called %s', async name => {
+  expect(await problemOf(`serverNames=[a.example, "${name}"]`)).toContain('serverNames.1: expected a DNS name or an IP address')
+})
+
+test('a server has as many names as the page of limits says', async () => {
+  const names = (count: number): string => `serverNames=[${Array.from({ length: count }, (_, i) => `n${i}.example`).join(', ')}]`
+  expect(await problemOf(names(64))).toBe('')
+  expect(await problemOf(names(65))).toContain('serverNames: expected a list of at most 64 entries')
+})
+
+test('nodes are told a URL that they can dial', async () => {
+  expect(await problemOf('publicUrl="wss://a:999999"')).toContain('publicUrl: expected a URL such as')
+  expect(await problemOf('publicUrl="wss://a"')).toBe('')
+  expect(await problemOf('publicUrl="wss://[::1]:10000/"')).toBe('')
+})
+
 test('every setting has a description and bounds', () => {
   for (const { path, description, bounds } of describeSettings(cloudcoreSchema)) {
     expect([path, description]).toEqual([path, expect.stringMatching(/\.$/)])

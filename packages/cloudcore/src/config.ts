@@ -1,19 +1,21 @@
 import {
-  bytes, durationMs, filePath, listOf, listenSettings, logSettings, section, textOf, whole, type ConfigOf
+  bytes, durationMs, filePath, listOf, listenSettings, logSettings, section, textOf, tunnelUrl, whole, type ConfigOf
 } from '@holdfast/runtime'
+import { isServerName } from './identity/certificates.ts'
+import { identityLimits } from './identity/limits.ts'
 
 /** cloudcore's configuration, and the source of its reference page. */
 export const cloudcoreSchema = section({
   dataDir: filePath().prefault('/var/lib/holdfast/cloud')
     .describe('Folder of the cloud log, the authority and the endpoints.'),
   serverNames: listOf(
-    textOf({ expected: 'a DNS name or an IP address', pattern: /^[A-Za-z0-9._:*-]+$/, lengthMax: 253 })
-      .describe('DNS name or IP address.'),
-    { lengthMax: 64 }, ['localhost', '127.0.0.1', '::1']
+    textOf({
+      expected: 'a DNS name or an IP address, without scheme or port', pattern: /^[A-Za-z0-9._:*-]+$/, accepts: isServerName,
+      lengthMax: 253
+    }).describe('DNS name or IP address.'),
+    { lengthMax: identityLimits.serverNames.value }, ['localhost', '127.0.0.1', '::1']
   ).describe('Names and addresses that nodes reach this server by; its certificate holds them.'),
-  publicUrl: textOf({
-    expected: 'a URL such as wss://cloud.example:10000', pattern: /^wss:\/\/[^\s/?#]+\/?$/, lengthMax: 512
-  }).optional().describe('Tunnel URL that joining nodes are told; without it, this server\'s own.'),
+  publicUrl: tunnelUrl().optional().describe('Tunnel URL that joining nodes are told; without it, this server\'s own.'),
   tunnel: section({
     ...listenSettings('0.0.0.0', 10_000),
     nodesMax: whole({ min: 1, max: 100_000 }).prefault(10_000)

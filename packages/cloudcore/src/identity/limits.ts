@@ -18,7 +18,7 @@ export const identityLimits = {
   serverNames: {
     value: 64, unit: 'names',
     meaning: 'Names and addresses configured for the server certificate.',
-    atLimit: 'cloudcore does not start: SERVER_NAME_INVALID.'
+    atLimit: 'cloudcore does not start: CONFIG_INVALID.'
   },
   joinTokens: {
     value: 1000, unit: 'tokens',
