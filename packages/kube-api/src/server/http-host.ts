@@ -142,8 +142,9 @@ export class HttpHost implements AsyncDisposable {
   }
 
   async #send(
-    { status, headers = {}, body = '', cut }: ApiReply, request: IncomingMessage, response: ServerResponse, gone: AbortSignal
+    { status, headers: own, body = '', cut }: ApiReply, request: IncomingMessage, response: ServerResponse, gone: AbortSignal
   ): Promise<void> {
+    const headers = { 'cache-control': 'no-cache, private', ...own }
     if (typeof body === 'string' || body instanceof Uint8Array) {
       const length = status === 304 ? {} : { 'content-length': Buffer.byteLength(body) }
       response.writeHead(status, { ...headers, ...length })

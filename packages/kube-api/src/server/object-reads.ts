@@ -98,7 +98,10 @@ export class ObjectReads {
   watch(request: ObjectRequest): ApiReply {
     const { query, headers, signal } = request
     const sendInitialEvents = parseBoolean(query, 'sendInitialEvents')
-    const form = negotiate(headers.accept, sendInitialEvents === true ? ['partial-metadata'] : forms, false)
+    const form = negotiate(headers.accept, forms, false)
+    if (form === 'table' && sendInitialEvents === true) {
+      throw new StatusError(406, 'NotAcceptable', 'only the following media types are accepted: application/json')
+    }
     const includedObject = form === 'table' ? parseIncludedObject(query) : 'Metadata'
     const timeoutSeconds = parseInteger(query, 'timeoutSeconds') ?? 0
     const shortest = limits.watchSecondsMin.value
@@ -128,18 +131,18 @@ export class ObjectReads {
 
   /** Events as lines. What is shown as it is stored is encoded once for all watches. */
   #renderer(
-    { resource, view }: ObjectRequest, form: Representation, included: ReturnType<typeof parseIncludedObject>
+    { resource, view, isCustom }: ObjectRequest, form: Representation, included: ReturnType<typeof parseIncludedObject>
   ): (event: WatchEvent) => string | Uint8Array {
     if (form === 'object') {
       return event => {
-        if (event.kind === 'bookmark') return line('BOOKMARK', bookmark(view.groupVersion, resource.kind, event))
+        if (event.kind === 'bookmark') return line('BOOKMARK', bookmark(view.groupVersion, resource.kind, isCustom, event))
         const shown = view.of(event.stored)
         return shown === event.stored ? event.line() : `{"type":"${event.type}","object":${shown.json.toString()}}\n`
       }
     }
     if (form === 'partial-metadata') {
       return event => event.kind === 'bookmark'
-        ? line('BOOKMARK', bookmark('meta.k8s.io/v1', 'PartialObjectMetadata', event))
+        ? line('BOOKMARK', bookmark('meta.k8s.io/v1', 'PartialObjectMetadata', false, event))
         : line(event.type, partialMetadata(view.of(event.stored).object))
     }
     let columns: JsonObject[] | null = columnDefinitions(resource)
@@ -192,16 +195,24 @@ const line = (type: string, object: JsonObject): string => `{"type":"${type}","o
 
 const errorLine = (error: StatusError): string => line('ERROR', failureStatus(error))
 
+/** A bookmark that ends the initial events carries the empty list that clients build a list of them from. */
 function bookmark(
-  apiVersion: string, kind: string, event: { readonly revision: number, readonly initialEventsEnd: boolean }
+  apiVersion: string, kind: string, isCustom: boolean, event: { readonly revision: number, readonly initialEventsEnd: boolean }
 ): JsonObject {
+  const list = isCustom ? { apiVersion, items: [], kind: `${kind}List` }
+    : { kind: `${kind}List`, apiVersion, metadata: {}, items: null }
   return {
     kind,
     apiVersion,
     metadata: {
       resourceVersion: String(event.revision),
-      creationTimestamp: null,
-      ...event.initialEventsEnd && { annotations: { 'k8s.io/initial-events-end': 'true' } }
+      ...!isCustom && { creationTimestamp: null },
+      ...event.initialEventsEnd && {
+        annotations: {
+          'k8s.io/initial-events-end': 'true',
+          'kubernetes.io/initial-events-list-blueprint': Buffer.from(`${JSON.stringify(list)}\n`).toString('base64')
+        }
+      }
     }
   }
 }

@@ -1,6 +1,7 @@
-import { formatTimestamp, type Clock, type Random } from '@holdfast/runtime'
-import { generatedName, isReleased } from '../meta-rules.ts'
+import type { Clock, Random } from '@holdfast/runtime'
+import { generatedName } from '../meta-rules.ts'
 import type { Json, JsonObject, KubeObject } from '../object.ts'
+import { decideDeletion, released, timestamp } from '../object-store-deletion.ts'
 import type { ObjectKey, ObjectWriter, StoredObject, WriteDecision, WriteResult } from '../object-store-types.ts'
 import { applyJsonPatch } from '../patch/json-patch.ts'
 import { applyMergePatch } from '../patch/merge-patch.ts'
@@ -35,8 +36,6 @@ export interface ObjectWritesComponents {
 const deletionShowsObject = new Set(['pods', 'podtemplates', 'serviceaccounts', 'services'])
 
 const protectedNamespaces = new Set(['default', 'kube-system', 'kube-public'])
-
-const garbageFinalizers = ['orphan', 'foregroundDeletion']
 
 const deletesTogether = 64
 
@@ -88,7 +87,7 @@ export class ObjectWrites {
     const { metadata } = object
     const { resourceVersion = '' } = metadata
     metadata.uid = this.#uid()
-    metadata.creationTimestamp = this.#timestamp()
+    metadata.creationTimestamp = timestamp(this.#clock.wallMs())
     delete metadata.resourceVersion
     resource.prepareForCreate(object)
     const causes = resource.validate(object, undefined)
@@ -286,8 +285,7 @@ export class ObjectWrites {
     resource.prepareForUpdate(next, current, target.subresource as Subresource | undefined)
     const causes = resource.validate(next, current)
     if (causes.length > 0) throw invalidObject(resource, target.name!, causes)
-    if (isReleased(next)) return { kind: 'delete' }
-    return { kind: 'put', object: this.#storedForm(request, next) }
+    return released(this.#storedForm(request, next))
   }
 
   #storedForm({ resource, storageVersion }: ObjectRequest, object: KubeObject): KubeObject {
@@ -315,31 +313,10 @@ export class ObjectWrites {
       throw conflict(named, current.name, `the ResourceVersion in the precondition (${resourceVersion}) does not match the `
         + `ResourceVersion in record (${current.revision}). The object might have been modified`)
     }
-    const finalizers = [...metadata.finalizers ?? []]
-    const wanted = propagationPolicy === undefined ? finalizers
-      : finalizers.filter(finalizer => !garbageFinalizers.includes(finalizer))
-    if (propagationPolicy === 'Orphan') wanted.push('orphan')
-    if (propagationPolicy === 'Foreground') wanted.push('foregroundDeletion')
-    const next = structuredClone(current.object)
-    if (wanted.length > 0) next.metadata.finalizers = wanted
-    else delete next.metadata.finalizers
-    this.#markDeleted(next, resource.deletionGraceSeconds?.(current.object, options.gracePeriodSeconds) ?? 0)
-    return isReleased(next) ? { kind: 'delete' } : { kind: 'put', object: inOrder(next) }
-  }
-
-  /** What changes in an object when its deletion begins, or its grace period gets shorter. */
-  #markDeleted(object: KubeObject, graceSeconds: number): void {
-    const { metadata } = object
-    if (metadata.deletionTimestamp !== undefined && graceSeconds >= (metadata.deletionGracePeriodSeconds ?? 0)) return
-    if (metadata.deletionTimestamp === undefined && (metadata.generation ?? 0) > 0) {
-      metadata.generation = metadata.generation! + 1
-    }
-    metadata.deletionTimestamp = this.#timestamp(graceSeconds)
-    if (object.apiVersion === 'v1' && object.kind === 'Namespace') {
-      object['status'] = { ...object['status'] as JsonObject | undefined, phase: 'Terminating' }
-    } else {
-      metadata.deletionGracePeriodSeconds = graceSeconds
-    }
+    const decision = decideDeletion(current, {
+      nowMs: this.#clock.wallMs(), propagationPolicy, gracePeriodSeconds: options.gracePeriodSeconds
+    }, resource)
+    return decision.kind === 'put' ? { kind: 'put', object: inOrder(decision.object) } : decision
   }
 
   async #write(
@@ -389,11 +366,6 @@ export class ObjectWrites {
 
   #key({ resource, target }: ObjectRequest, name: string): ObjectKey {
     return { resource: resourceName(resource), namespace: target.namespace ?? '', name }
-  }
-
-  /** RFC 3339 with seconds, as Kubernetes stamps objects. */
-  #timestamp(inSeconds = 0): string {
-    return formatTimestamp(this.#clock.wallMs() + inSeconds * 1000).replace(/\.\d+Z$/, 'Z')
   }
 
   #below(bound: number): number { return Math.floor(this.#random.next() * bound) }

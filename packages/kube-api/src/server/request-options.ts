@@ -1,4 +1,5 @@
 import type { Json, JsonObject } from '../object.ts'
+import type { PropagationPolicy } from '../object-store-deletion.ts'
 import type { FieldValidation } from '../resource.ts'
 import { StatusError, type StatusCause } from '../status-error.ts'
 import { badRequest, invalidOptions } from './refusals.ts'
@@ -60,8 +61,6 @@ function dryRunOf(values: readonly string[], causes: StatusCause[]): boolean {
   }
   return values.length > 0
 }
-
-export type PropagationPolicy = 'Foreground' | 'Background' | 'Orphan'
 
 export interface DeleteOptions {
   readonly dryRun: boolean

@@ -2,12 +2,13 @@ import type { JsonObject } from '../object.ts'
 import type { StatusError } from '../status-error.ts'
 
 /** The Status document of a refusal. Reason and details are left out where there are none, as the real server does. */
-export function failureStatus({ code, reason, message, details }: StatusError): JsonObject {
+export function failureStatus(error: StatusError): JsonObject {
+  const { code, reason, message, details, continueToken } = error
   const { retryAfterSeconds } = details ?? {}
   return {
     kind: 'Status',
     apiVersion: 'v1',
-    metadata: {},
+    metadata: { ...continueToken !== undefined && { continue: continueToken } },
     status: 'Failure',
     message,
     ...reason !== '' && { reason },
