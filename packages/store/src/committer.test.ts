@@ -309,6 +309,42 @@ describe('flush and close', () => {
     expect(log).toEqual(['a'])
   })
 
+  test('flush waits for what was gathered before it, and for nothing that comes later', async () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'in flight', log)
+    clock.turn()
+    put(committer, 'waits', log, { bytes: 1024 * 1024 })
+    put(committer, 'urgent', log, { urgent: true })
+    let flushed = false
+    const flushing = committer.flush().then(() => { flushed = true })
+    for (let i = 0; i < 3; i++) {
+      await Promise.resolve()
+      expect(flushed).toBe(false)
+      put(committer, `later ${i}`, log, { bytes: 1024 * 1024 })
+      store.complete()
+    }
+    await flushing
+    expect(log.slice(0, 3)).toEqual(['in flight', 'urgent', 'waits'])
+    expect(store.inFlight).toBe(1)
+  })
+
+  test('close ends under load, with nothing in flight', async () => {
+    const { store, clock, committer, log } = made()
+    put(committer, 'first', log)
+    clock.turn()
+    let closed = false
+    const closing = committer.close().then(() => { closed = true })
+    for (let i = 0; i < 5 && !closed; i++) {
+      put(committer, `during ${i}`, log)
+      if (store.inFlight > 0) store.complete()
+      await new Promise(resolve => { setImmediate(resolve) })
+    }
+    await closing
+    expect(store.inFlight).toBe(0)
+    expect(log).toContain('first')
+    expect(log.some(name => name.endsWith('!'))).toBe(true)
+  })
+
   test('after close every commit fails', async () => {
     const { store, clock, committer, log } = made()
     put(committer, 'a', log)

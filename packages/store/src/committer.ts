@@ -109,14 +109,14 @@ export class Committer {
   readonly #failpoint: Failpoint
   readonly #urgent: GatheringCommit[] = []
   readonly #normal: GatheringCommit[] = []
-  #writing = false
+  /** Handed to the store; nothing while that has nothing to do. */
+  #inFlight: readonly GatheringCommit[] = []
   /** Urgent commits since the oldest normal one that is due could have gone. */
   #passes = 0
   #scheduled = false
   #timer: { cancel(): void } | undefined
   #timerDueMs = Infinity
   #failure: Error | undefined
-  #idleWaiters: (() => void)[] = []
   #closed = false
 
   constructor(options: CommitterOptions, components: CommitterComponents) {
@@ -154,20 +154,23 @@ export class Committer {
     this.#failure = undefined
   }
 
-  /** Writes out what waits, without waiting for delays, and resolves when nothing is left in flight. */
+  /**
+   * Writes out what was gathered before this call, without waiting for delays, and resolves when it is settled. What is
+   * gathered meanwhile is not waited for: under load there is always some.
+   */
   async flush(): Promise<void> {
-    for (const commit of [...this.#urgent, ...this.#normal]) commit.dueMs = -Infinity
-    if (!this.#writing && !this.#scheduled) this.#schedule()
-    while (this.#writing || this.#scheduled || this.#urgent.length + this.#normal.length > 0) {
-      await new Promise<void>(resolve => { this.#idleWaiters.push(resolve) })
-    }
+    const waiting = [...this.#urgent, ...this.#normal]
+    for (const commit of waiting) commit.dueMs = -Infinity
+    if (waiting.length > 0 && !this.#writing && !this.#scheduled) this.#schedule()
+    await Promise.all([...this.#inFlight, ...waiting].map(commit => settledOf(commit)))
   }
 
-  /** Flushes; afterwards every commit fails. Does not close the store. */
+  /** Flushes; afterwards every commit fails, and nothing is in flight. Does not close the store. */
   async close(): Promise<void> {
     await this.flush()
     this.#closed = true
     this.#timer?.cancel()
+    await this.flush()
   }
 
   /**
@@ -187,9 +190,7 @@ export class Committer {
     const commits = this.#writing ? [] : this.#takeDue()
     if (commits.length === 0) {
       this.#settle(earlier)
-      if (this.#writing) return
-      this.#armTimer()
-      this.#wakeIdleWaiters()
+      if (!this.#writing) this.#armTimer()
       return
     }
     if (this.#failure !== undefined || this.#closed) {
@@ -207,7 +208,7 @@ export class Committer {
     }
     let bytes = 0
     for (const op of ops) bytes += op.key.length + (op.type === 'put' ? op.value.length : 0)
-    this.#writing = true
+    this.#inFlight = commits
     this.#failpoint('commit:before-write')
     const startMs = this.#components.clock.monotonicMs()
     this.#store.write(ops, { sync: true }, error => {
@@ -221,7 +222,7 @@ export class Committer {
         this.#fail(error)
       }
       this.#failpoint('commit:after-write')
-      this.#writing = false
+      this.#inFlight = []
       if (error === undefined) {
         // The next batch is on its way to the disk while this one's callbacks run.
         this.#next(commits)
@@ -229,7 +230,6 @@ export class Committer {
         this.#settle(commits, error)
         this.#next()
       }
-      this.#wakeIdleWaiters()
     })
     this.#settle(earlier)
   }
@@ -287,10 +287,9 @@ export class Committer {
     }
   }
 
-  #wakeIdleWaiters(): void {
-    if (this.#idleWaiters.length === 0) return
-    const waiters = this.#idleWaiters
-    this.#idleWaiters = []
-    for (const wake of waiters) wake()
-  }
+  get #writing(): boolean { return this.#inFlight.length > 0 }
+}
+
+function settledOf(commit: GatheringCommit): Promise<void> {
+  return new Promise(resolve => { commit.onDurable(() => { resolve() }) })
 }
