@@ -4,6 +4,8 @@ import { events } from './event.ts'
 import { leases } from './lease.ts'
 import { namespaces } from './namespace.ts'
 import { nodes } from './node.ts'
+import { podTemplates } from './pod-template.ts'
+import { pods } from './pod.ts'
 import { secrets } from './secret.ts'
 import { serviceAccounts } from './service-account.ts'
 import { services } from './service.ts'
@@ -11,6 +13,6 @@ import { services } from './service.ts'
 /** The built-in kinds, in the order in which discovery lists them. */
 export function builtInResources(): readonly Resource[] {
   return [
-    configMaps(), events(), namespaces(), nodes(), secrets(), serviceAccounts(), services(), leases()
+    configMaps(), events(), namespaces(), nodes(), pods(), podTemplates(), secrets(), serviceAccounts(), services(), leases()
   ]
 }

@@ -1,4 +1,5 @@
 import type { Json, JsonObject, KubeObject, ObjectMeta } from '../object.ts'
+import { canonicalQuantity, QuantityError } from '../quantity.ts'
 import type { DecodedObject, FieldValidation } from '../resource.ts'
 import { StatusError } from '../status-error.ts'
 import { quote } from '../validation/causes.ts'
@@ -186,12 +187,14 @@ function goType(name: string): string {
   }
 }
 
-const quantityFormat = /^[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*$/
-
 function quantityText(value: Json): string {
   const text = typeof value === 'number' ? String(value) : value
-  if (typeof text === 'string' && quantityFormat.test(text)) return text
-  throw new FormError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
+  try {
+    return canonicalQuantity(typeof text === 'string' ? text : '')
+  } catch (error) {
+    if (error instanceof QuantityError) throw new FormError(error.message)
+    throw error
+  }
 }
 
 /** Padded base64 of the standard alphabet; line ends in it are passed over, as Go does. */
