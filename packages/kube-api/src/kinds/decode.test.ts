@@ -110,7 +110,7 @@ describe('unknown and duplicate fields', () => {
   const unknown = ['unknown field "metadata.lables"', 'unknown field "extra"', 'unknown field "Data"']
 
   test('Warn drops and tells them, Ignore drops them', () => {
-    expect([...decode(document, 'Warn').warnings].toSorted()).toEqual(unknown.toSorted())
+    expect(decode(document, 'Warn').warnings).toEqual(unknown)
     expect(decode(document, 'Ignore').warnings).toEqual([])
     for (const mode of ['Warn', 'Ignore'] as const) expect(decode(document, mode).object).not.toHaveProperty('extra')
   })

@@ -72,18 +72,21 @@ class Decoder {
   /** Members in the order of the table, whatever the order in the document, so that equal objects have equal texts. */
   object(typeName: string, value: JsonObject, parent: Position | undefined): JsonObject {
     const type = types.get(typeName)!
-    if (this.#collectsUnknown) {
-      for (const name of Object.keys(value)) {
-        if (!type.has(name) && this.unknownFields.length < toldFieldsMax) {
-          this.unknownFields.push(pathOf({ parent, step: `.${name}`, owner: typeName }, true))
-        }
+    const members = new Map<string, Json>()
+    // In the order of the document: that is the order in which faults are told.
+    for (const name of Object.keys(value)) {
+      const field = type.get(name)
+      const position = { parent, step: `.${name}`, owner: typeName }
+      if (field === undefined) {
+        if (this.#collectsUnknown && this.unknownFields.length < toldFieldsMax) this.unknownFields.push(pathOf(position, true))
+        continue
       }
+      const decoded = value[name] === null ? undefined : this.#field(field, value[name]!, position)
+      if (decoded !== undefined) members.set(name, decoded)
     }
     const result: JsonObject = {}
-    for (const [name, field] of type) {
-      const given = Object.hasOwn(value, name) ? value[name]! : null
-      if (given === null) continue
-      const decoded = this.#field(field, given, { parent, step: `.${name}`, owner: typeName })
+    for (const name of type.keys()) {
+      const decoded = members.get(name)
       if (decoded !== undefined) result[name] = decoded
     }
     return result

@@ -102,8 +102,12 @@ function setVolumeDefaults(volume: Volume): void {
     if (source.serviceAccountToken !== undefined) source.serviceAccountToken.expirationSeconds ??= 3600
   }
   if (hostPath !== undefined) hostPath.type ??= ''
-  const claim = ephemeral?.volumeClaimTemplate?.spec
-  if (claim !== undefined) claim.volumeMode ??= 'Filesystem'
+  const claim = ephemeral?.volumeClaimTemplate
+  if (claim !== undefined) {
+    claim.metadata = { creationTimestamp: null, ...claim.metadata }
+    claim.spec ??= {}
+    claim.spec.volumeMode ??= 'Filesystem'
+  }
   if (image !== undefined) image.pullPolicy ??= pullPolicyOf(image.reference ?? '')
   if (iscsi !== undefined) iscsi.iscsiInterface ??= 'default'
   if (rbd !== undefined) {

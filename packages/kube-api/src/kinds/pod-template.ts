@@ -17,7 +17,8 @@ const templateOf = (object: KubeObject): Template => object['template'] ?? {}
 function setDefaults(object: KubeObject): void {
   const template = templateOf(object)
   object['template'] = template
-  template.metadata ??= {}
+  // Go writes it of every metadata, also of one that is not an object's.
+  template.metadata = { creationTimestamp: null, ...template.metadata }
   template.spec ??= {}
   setPodSpecDefaults(template.spec)
 }

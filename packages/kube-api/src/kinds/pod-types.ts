@@ -1,3 +1,5 @@
+import type { ObjectMeta } from '../object.ts'
+
 /** Members of a Pod that the server itself looks at, after decoding: k8s.io/api/core/v1. Quantities are canonical texts. */
 export interface PodSpec {
   containers?: Container[]
@@ -106,7 +108,7 @@ export interface Volume {
   projected?: { sources?: ProjectedSource[], defaultMode?: number }
   persistentVolumeClaim?: { claimName?: string }
   nfs?: { server?: string, path?: string }
-  ephemeral?: { volumeClaimTemplate?: { spec?: { volumeMode?: string } } }
+  ephemeral?: { volumeClaimTemplate?: { metadata?: ObjectMeta, spec?: { volumeMode?: string } } }
   image?: { reference?: string, pullPolicy?: string }
   iscsi?: { iscsiInterface?: string }
   rbd?: { pool?: string, user?: string, keyring?: string }

@@ -315,7 +315,7 @@ describe('a PodTemplate', () => {
   test('has defaults, but nothing of admission, and a generation', () => {
     expect(object.metadata.generation).toBe(1)
     expect(object['template']).toEqual({
-      metadata: { labels: { app: 'p' } },
+      metadata: { creationTimestamp: null, labels: { app: 'p' } },
       spec: {
         containers: [{ ...main, imagePullPolicy: 'IfNotPresent', resources: {}, terminationMessagePath: '/dev/termination-log', terminationMessagePolicy: 'File' }],
         volumes: [{ name: 'v', emptyDir: {} }], restartPolicy: 'Always', terminationGracePeriodSeconds: 30, dnsPolicy: 'ClusterFirst', securityContext: {},
