@@ -7,6 +7,7 @@ import { EdgeSession, FrameScheduler, LogSender, ReceiveError, StateReader, Stat
 import type {
   Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason, StateSource, StateStats, StateTarget
 } from '@holdfast/sync'
+import { kindOfEnd, type EndKind } from './link-end.ts'
 import type { PeerMemory } from './peer-memory.ts'
 
 export interface LinkOptions extends EdgeSessionOptions {
@@ -95,6 +96,7 @@ export class Link {
   #pumping = false
   #waitFor: Timer | undefined
   #lastEnd = ''
+  #lastEndKind: EndKind = 'routine'
   #paused = false
   /** What came while it was paused, and has to happen then. */
   #due: (() => void) | undefined
@@ -154,6 +156,8 @@ export class Link {
   get state(): string { return this.#session.state }
   /** Why the last session ended, in words; empty before the first end. */
   get lastEnd(): string { return this.#lastEnd }
+  /** True while it stays down until somebody does something: certificates, refusals. */
+  get inTrouble(): boolean { return this.#lastEndKind === 'trouble' && !this.live }
   get inFlightBytes(): number { return this.#sender?.inFlightBytes ?? 0 }
   get bytesPerSecond(): number { return this.#sender?.bytesPerSecond ?? 0 }
 
@@ -511,12 +515,23 @@ export class Link {
     this.#connection?.send(message)
   }
 
+  /** One line for each change of the reason, however often it is tried again. */
+  #logEnd(reason: EndReason, detail: string): void {
+    const { log } = this.#components
+    const before = this.#lastEnd
+    this.#lastEnd = `${reason}: ${detail}`
+    this.#lastEndKind = kindOfEnd(reason, detail)
+    const wasUp = this.#sender !== undefined || reason === 'diverged'
+    const message = wasUp ? 'link down' : 'link not up'
+    if (!wasUp && (before === this.#lastEnd || reason === 'stopped')) log.debug(message, { reason, detail })
+    else if (this.#lastEndKind === 'trouble') log.error(message, { reason, detail })
+    else if (wasUp) log.info(message, { reason, detail })
+    else log.warn(`${message}; records wait on this node, and it is tried again`, { reason, detail })
+  }
+
   #end(reason: EndReason, detail: string): void {
     this.stats.ends[reason]++
-    this.#lastEnd = `${reason}: ${detail}`
-    if (this.#sender !== undefined || reason === 'refused' || reason === 'diverged') {
-      this.#components.log.info('link down', { reason, detail })
-    } else this.#components.log.debug('link not up', { reason, detail })
+    this.#logEnd(reason, detail)
     this.#attempt++
     this.#sender = undefined
     this.#reader?.close()

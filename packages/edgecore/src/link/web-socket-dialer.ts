@@ -3,6 +3,7 @@ import type { ConnectionOptions } from 'node:tls'
 import { WebSocket } from 'ws'
 import { frameBytesMax, tunnelSubprotocol } from '@holdfast/protos'
 import type { Connection, ConnectionEvents, Dialer } from '@holdfast/sync'
+import { dialFailure } from './dial-failure.ts'
 
 export interface WebSocketDialerOptions {
   /** `wss://host:port`, with the tunnel's path or without. */
@@ -45,7 +46,7 @@ export class WebSocketDialer implements Dialer {
       if (isBinary) events.onMessage(data as Buffer)
       else socket.close(1003, 'binary frames only')
     })
-    socket.on('error', error => { failure = error.message })
+    socket.on('error', error => { failure = open ? error.message : dialFailure(url, error) })
     socket.on('close', (code, reason) => {
       events.onClose(failure !== '' ? failure : `${code} ${reason.toString()}`.trim())
     })

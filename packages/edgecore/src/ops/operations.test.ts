@@ -9,7 +9,7 @@ async function openOps(changes: Partial<EdgeOperationsComponents> = {}): Promise
   const server = await openEdgeOperations({ host: '127.0.0.1', port: 0 }, {
     outbox: { status: () => [] },
     database: { low: false, freeBytes: 5, committer: { failure: undefined } },
-    link: { state: 'live', lastEnd: '' },
+    link: { state: 'live', lastEnd: '', inTrouble: false },
     waysIn: { mqtt: () => 'ok' },
     metrics: () => 'a_metric 1\n',
     log: silentLog,
@@ -39,17 +39,20 @@ test('metrics and health are served', async () => {
 })
 
 test('L7: without a link the node is ready, and says how the link is', async () => {
-  const url = await openOps({ link: { state: 'waiting', lastEnd: 'closed: ECONNREFUSED' } })
+  const url = await openOps({ link: { state: 'waiting', lastEnd: 'closed: ECONNREFUSED', inTrouble: false } })
   expect((await fetch(`${url}/readyz`)).status).toBe(200)
   expect(await (await fetch(`${url}/readyz?verbose`)).text()).toBe([
     '[i]link waiting (closed: ECONNREFUSED), offline is normal',
     '[+]database ok', '[+]disk-space ok', '[+]mqtt ok', 'readyz check passed', ''
   ].join('\n'))
+  const refused = await openOps({ link: { state: 'waiting', lastEnd: 'refused: DUPLICATE_IDENTITY: two', inTrouble: true } })
+  expect(await (await fetch(`${refused}/readyz?verbose`)).text())
+    .toContain('[i]link waiting (refused: DUPLICATE_IDENTITY: two), this does not pass by itself\n')
   const live = await openOps()
   expect(await (await fetch(`${live}/readyz?verbose`)).text()).toContain('[i]link live\n')
 })
 
-const noLink: EdgeOperationsComponents['link'] = { state: 'dialing', lastEnd: '' }
+const noLink: EdgeOperationsComponents['link'] = { state: 'dialing', lastEnd: '', inTrouble: false }
 const closed: Check = () => ({ reason: 'not listening' })
 
 test.each<[string, Partial<EdgeOperationsComponents>]>([

@@ -12,7 +12,7 @@ export interface OperationsOptions {
 export interface EdgeOperationsComponents {
   readonly outbox: Pick<Outbox, 'status'>
   readonly database: Pick<Database, 'low' | 'freeBytes'> & { readonly committer: Pick<Database['committer'], 'failure'> }
-  readonly link: Pick<Link, 'state' | 'lastEnd'>
+  readonly link: Pick<Link, 'state' | 'lastEnd' | 'inTrouble'>
   /** Whether the ways in that can close are open, by name. */
   readonly waysIn: Readonly<Record<string, Check>>
   /** The metrics as text. */
@@ -24,7 +24,7 @@ export interface EdgeOperationsComponents {
  * edgecore's operations port: `/v1/outbox`, `/metrics`, `/healthz`, `/readyz`. Whoever reaches it is trusted: loopback by
  * default.
  *
- * A node without a link is ready: offline is normal (L7). `/readyz?verbose` says how the link is, and never fails for it.
+ * A node without a link is ready: offline is normal (L7). `/readyz?verbose` says how the link is, and why, and never fails for it.
  */
 export async function openEdgeOperations(
   options: OperationsOptions, components: EdgeOperationsComponents
@@ -66,7 +66,8 @@ function withLink(route: HttpRoute, link: EdgeOperationsComponents['link']): Htt
       const reply = await route.handle(request)
       if (typeof reply.body !== 'string' || reply.body === 'ok') return reply
       const end = link.lastEnd === '' ? '' : ` (${link.lastEnd})`
-      const state = link.state === 'live' ? 'live' : `${link.state}${end}, offline is normal`
+      const advice = link.inTrouble ? 'this does not pass by itself' : 'offline is normal'
+      const state = link.state === 'live' ? 'live' : `${link.state}${end}, ${advice}`
       return { ...reply, body: `[i]link ${state}\n${reply.body}` }
     }
   }
