@@ -49,6 +49,8 @@ export class OutboxLane {
   readonly id: number
   readonly name: string
   readonly options: LaneOptions
+  /** False: Hello of this session left it out; nothing of it is sent. */
+  named = true
   /** Oldest first; each holds from its `start` to the next one's. */
   epochs: EpochEntry[] = []
   /** True once this process has begun an epoch of its own here (docs/adr/0001). */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { RecordTopic, batchNext, encodeGap, readBatchHeader, readGap, readRecords } from '@holdfast/protos'
+import { RecordTopic, batchNext, encodeGap, lanesMax, readBatchHeader, readGap, readRecords } from '@holdfast/protos'
 import type { BootId, Watermark } from '@holdfast/protos'
 import { HoldfastError, SeededRandom, silentLog } from '@holdfast/runtime'
 import type { Clock } from '@holdfast/runtime'
@@ -250,6 +250,57 @@ describe('appending and reading', () => {
     expect(it.outbox.lanes.map(({ id, name }) => [id, name])).toEqual([[1, 'old'], [2, 'telemetry'], [3, 'fresh']])
     expect(it.outbox.lane('old')).toBeUndefined()
     expect(it.status('old').records).toBe(1)
+    await it.stop()
+  })
+})
+
+describe('lanes that the configuration lacks', () => {
+  const many = Object.fromEntries(Array.from({ length: lanesMax + 3 }, (_, i) => [`old-${i}`, lane()]))
+
+  test('are named in Hello while they wait, after those of the configuration and within its bound', async () => {
+    const it = await bench(many)
+    for (const name of Object.keys(many)) await it.append(['a'], name)
+    await it.stop()
+    it.lanes = { telemetry: lane(), alarms: lane() }
+    await it.start()
+    const named = it.outbox.helloLanes().map(({ name }) => name)
+    expect(named).toHaveLength(lanesMax)
+    expect(named.slice(0, 3)).toEqual(['telemetry', 'alarms', 'old-0'])
+    const leftOut = it.outbox.lanes.filter(({ name }) => !named.includes(name))
+    expect(leftOut).toHaveLength(5)
+    for (const waiting of leftOut) {
+      expect(await it.outbox.compare(waiting, [])).toEqual({ kind: 'position', next: 0 })
+      const got = await new Promise(resolve => { it.outbox.read(waiting, 0, 2 ** 20, resolve) })
+      expect(got).toEqual([])
+    }
+    for (const drained of it.outbox.lanes.filter(({ name }) => /^old-[0-4]$/.test(name))) {
+      const batches = await new Promise<readonly HeldBatch[]>(resolve => { it.outbox.read(drained, 0, 2 ** 20, resolve) })
+      it.outbox.acknowledge(drained, 1, batches.map(({ base, next, bytes }) => ({ base, next, bytes: bytes.length })))
+    }
+    const later = it.outbox.helloLanes().map(({ name }) => name)
+    expect(later).toHaveLength(lanesMax)
+    expect(later).toEqual(expect.arrayContaining(leftOut.map(({ name }) => name)))
+    expect(later).not.toContain('old-0')
+    expect(await new Promise<readonly HeldBatch[]>(resolve => {
+      it.outbox.read(leftOut[0]!, 0, 2 ** 20, resolve)
+    })).toHaveLength(1)
+    await it.stop()
+  })
+
+  test('are named again where another cloud log lacks what they hold', async () => {
+    const it = await bench({ old: lane() })
+    await it.append(['a'], 'old')
+    await it.acknowledge(1, 'old')
+    await it.pass(11_000)
+    await it.stop()
+    it.lanes = { telemetry: lane() }
+    await it.start()
+    const old = it.outbox.lanes.find(({ name }) => name === 'old')!
+    expect(it.outbox.helloLanes().map(({ name }) => name)).toEqual(['telemetry'])
+    expect(await it.outbox.compare(old, [])).toEqual({ kind: 'position', next: 1 })
+    await it.outbox.forgetAcknowledged()
+    expect(await it.outbox.compare(old, [])).toEqual({ kind: 'trimmed' })
+    expect(it.outbox.helloLanes().map(({ name }) => name)).toEqual(['telemetry', 'old'])
     await it.stop()
   })
 })

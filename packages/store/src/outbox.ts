@@ -1,4 +1,4 @@
-import { BatchBuilder, BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, readBatchHeader, restampEpoch } from '@holdfast/protos'
+import { BatchBuilder, BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, lanesMax, readBatchHeader, restampEpoch } from '@holdfast/protos'
 import type { BatchHeader, BootId, Epoch, GapReason, HelloLane, RecordTopic, Watermark } from '@holdfast/protos'
 import { HoldfastError, describeError, inertFailpoint, invariant } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random } from '@holdfast/runtime'
@@ -51,7 +51,7 @@ export interface LaneStatus {
 export type Comparison =
   | { readonly kind: 'position', readonly next: number }
   | { readonly kind: 'diverged', readonly epoch: Epoch, readonly next: number }
-  /** What the cloud lacks was trimmed after Hello had named it: another Hello has to say so. */
+  /** What the cloud lacks was trimmed after Hello had named it, or Hello left the lane out and now it waits: another one. */
   | { readonly kind: 'trimmed' }
 
 /** Memory for batches that are durable and not yet read by the sender, over all lanes. */
@@ -251,13 +251,16 @@ export class Outbox {
 
   /**
    * Lanes and epochs as Hello tells them (LOG-11): a few epochs before the first one that waits, and what follows, within
-   * the frame's bounds. A node that started thousands of times while it was away drains them over several sessions.
+   * the frame's bounds. A node that started thousands of times while it was away drains them over several sessions. Lanes
+   * left out here are not read before another Hello names them (LOG-14).
    */
   helloLanes(): HelloLane[] {
-    return this.lanes.map(lane => ({
+    const named = this.#lanesToName()
+    for (const lane of this.#lanes.values()) lane.named = named.includes(lane)
+    return named.map(lane => ({
       id: lane.id,
       name: lane.name,
-      epochs: this.#helloEpochs(lane).map(entry => {
+      epochs: this.#helloEpochs(lane, Math.floor(helloEpochsMax / named.length)).map(entry => {
         const end = lane.epochEnd(entry)
         return {
           epoch: entry.epoch,
@@ -271,10 +274,16 @@ export class Outbox {
     }))
   }
 
-  #helloEpochs(lane: OutboxLane): readonly EpochEntry[] {
+  /** Those of the configuration, then the vanished ones that still wait, up to the frame's bound. */
+  #lanesToName(): OutboxLane[] {
+    const vanished = this.lanes.filter(lane => this.#configured.get(lane.name) !== lane && lane.acked < lane.durable)
+    return [...this.#configured.values(), ...vanished].slice(0, lanesMax)
+  }
+
+  #helloEpochs(lane: OutboxLane, share: number): readonly EpochEntry[] {
     const waiting = lane.epochs.findIndex(entry => lane.epochEnd(entry) > lane.acked)
     const from = Math.max(0, (waiting === -1 ? lane.epochs.length - 1 : waiting) - helloEpochsBefore)
-    return lane.epochs.slice(from, from + Math.max(2 * helloEpochsBefore, Math.floor(helloEpochsMax / this.#lanes.size)))
+    return lane.epochs.slice(from, from + Math.max(2 * helloEpochsBefore, share))
   }
 
   status(): LaneStatus[] {
@@ -298,7 +307,7 @@ export class Outbox {
    * `onAvailable` will tell. What comes from disk was checked; a damaged batch became a gap record.
    */
   read(lane: OutboxLane, from: number, bytesMax: number, onBatches: (batches: readonly HeldBatch[]) => void): void {
-    if (from >= lane.durable || lane.busy) {
+    if (from >= lane.durable || lane.busy || !lane.named) {
       onBatches([])
       return
     }
@@ -443,6 +452,7 @@ export class Outbox {
    * `diverged`: it names bytes that are not ours.
    */
   async compare(lane: OutboxLane, watermarks: readonly Watermark[]): Promise<Comparison> {
+    if (!lane.named) return this.#lanesToName().includes(lane) ? { kind: 'trimmed' } : { kind: 'position', next: lane.acked }
     for (const entry of lane.epochs) {
       const end = lane.epochEnd(entry)
       const ours = lane.epochOpen && entry === lane.epochs.at(-1)
