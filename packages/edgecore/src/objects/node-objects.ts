@@ -56,8 +56,7 @@ export class NodeObjects implements ObjectSource {
     })
     table.subscribe({
       changed: changes => this.#enqueue(() => this.#show(changes)),
-      reset: () => this.#enqueue(async () => this.#forget()),
-      damaged() {}
+      reset: () => this.#enqueue(async () => this.#forget())
     })
   }
 
@@ -146,8 +145,7 @@ export class NodeObjects implements ObjectSource {
     return found.map((stored, i) => {
       const { key, revision: wanted } = listed[i]!
       if (stored?.revision === wanted) return stored
-      const { changes, from } = this.#historyAfter(resource, revision)
-      return changes.slice(from).find(change => keyOf(change) === key)?.previous
+      return this.#changesAfter(resource, revision).find(change => keyOf(change) === key)?.previous
     })
   }
 
@@ -164,9 +162,8 @@ export class NodeObjects implements ObjectSource {
 
   /** Keys of a selection as they were at a revision that the history reaches, behind `after`, in order. */
   #keysAt({ resource, namespace }: Selection, revision: number, after: string): Listed[] {
-    const { changes, from } = this.#historyAfter(resource, revision)
     const then = new Map<string, StoredObject | undefined>()
-    for (const change of changes.slice(from)) {
+    for (const change of this.#changesAfter(resource, revision)) {
       const key = keyOf(change)
       if (!then.has(key)) then.set(key, change.previous)
     }
@@ -185,9 +182,10 @@ export class NodeObjects implements ObjectSource {
     else for (const [key] of this.#table.heads(resource)) yield key
   }
 
-  #historyAfter(resource: string, revision: number): ReturnType<History['after']> {
+  #changesAfter(resource: string, revision: number): Change[] {
     if (revision < this.#history.floor(resource)) throw expired(`too old resource version: ${revision}`)
-    return this.#history.after(resource, revision)
+    const { changes, from } = this.#history.after(resource, revision)
+    return changes.slice(from).filter(change => change !== undefined)
   }
 
   /** Which state a list shows, behind which key, and how much of it. The same rules as ObjectStore has. */
@@ -281,6 +279,8 @@ export class NodeObjects implements ObjectSource {
     return [previous, current]
   }
 }
+
+type Change = Exclude<ReturnType<History['after']>['changes'][number], undefined>
 
 /** What is read of the disk at a time for a list. */
 const readsAtATime = 64

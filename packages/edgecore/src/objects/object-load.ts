@@ -39,7 +39,7 @@ export interface HeldObjects {
   readonly up: Map<string, SortedKeys<HeldUpItem>>
   readonly positions: Map<string, string>
   readonly namespaces: Map<string, HeldNamespace>
-  readonly epoch: Buffer
+  epoch: Buffer
   sequence: number
   /** Items that were dropped. */
   readonly damaged: number
@@ -62,7 +62,7 @@ export interface ObjectLoadComponents {
 }
 
 /** More than could have been given out since the last entry that is known. */
-const sequenceJump = 2 ** 32
+export const sequenceJump = 2 ** 32
 
 /**
  * Reads all objects, drops what is damaged, and writes what follows from that before it resolves. Rejects with the store's
@@ -244,6 +244,13 @@ export function upVersion(epoch: Buffer, sequence: number): Buffer {
   epoch.copy(version)
   version.writeBigUInt64BE(BigInt(sequence), epochBytes)
   return version
+}
+
+/** The sequence in a version of this epoch; undefined: it is of another one. */
+export function upCounter(version: Buffer, epoch: Buffer): number | undefined {
+  if (version.length !== epochBytes + 8 || !version.subarray(0, epochBytes).equals(epoch)) return undefined
+  const sequence = Number(version.readBigUInt64BE(epochBytes))
+  return Number.isSafeInteger(sequence) ? sequence : undefined
 }
 
 /** Printable ASCII, as Kubernetes' names are: then all orders of keys are the same. */

@@ -33,7 +33,7 @@ async function seen(table: ObjectTable): Promise<unknown> {
 
 function recordChanges(table: ObjectTable): ObjectChange[] {
   const changes: ObjectChange[] = []
-  table.subscribe({ changed: made => changes.push(...made), reset() {}, damaged() {} })
+  table.subscribe({ changed: made => changes.push(...made), reset() {} })
   return changes
 }
 
@@ -223,9 +223,9 @@ test('a reader who meets damage gets nothing, and the cloud is asked to compare 
   const { table } = harness
   await apply(table.down, batchOf('configmaps', { 'default/settings': settings('1') }))
   await tamper(store, itemKey(tables.objectDown, 'configmaps', 'default/settings'), flipped(30))
-  const damaged = new Promise<void>(resolve => table.subscribe({ changed() {}, reset() {}, damaged: resolve }))
+  const damaged = new Promise<string>(resolve => table.down.subscribe!(resolve))
   expect(await table.read('configmaps', 'default/settings')).toBeUndefined()
-  await damaged
+  expect(await damaged).toBe('configmaps')
   expect(table.count('configmaps')).toBe(0)
 })
 
@@ -296,6 +296,36 @@ test.each<[string, boolean, (store: Store) => Promise<void>]>([
   expect([...after.table.heads('pods')]).toEqual([...before.table.heads('pods')])
 })
 
+test('STA-34: a node that was restored meets its own later versions, and gives out new ones', async () => {
+  const store = new MemoryStore()
+  await using harness = await openTable(store)
+  const { table } = harness
+  await apply(table.down, batchOf('pods', { 'a/one': sentObject('pods', 'a/one'), 'a/two': sentObject('pods', 'a/two') }))
+  const version = (key: string): Buffer => table.up.version('pod-status', key)!
+  const { epoch, sequence } = table
+  const told: string[] = []
+  table.up.subscribe({ keyChanged: (_collection, key) => told.push(key), collectionChanged() {} })
+  const others = [
+    Buffer.concat([Buffer.alloc(8, 7), version('a/one').subarray(8)]), Buffer.from('short'), Buffer.alloc(16),
+    Buffer.concat([version('a/one').subarray(0, 8), Buffer.alloc(8)])
+  ]
+  for (const other of others) table.up.met!('pod-status', 'a/one', other)
+  await table.down.digest('pods')
+  expect(table.epoch).toBe(epoch)
+  const later = Buffer.from(version('a/one'))
+  later.writeBigUInt64BE(1000n, 8)
+  table.up.met!('pod-status', 'a/one', later)
+  table.up.met!('pod-status', 'a/two', later)
+  expect(told).toEqual([])
+  await expect.poll(() => told).toEqual(['a/one', 'a/two'])
+  expect(table.epoch).not.toBe(epoch)
+  expect(table.sequence).toBeGreaterThan(sequence + 2 ** 32)
+  for (const key of ['a/one', 'a/two']) expect(version(key).toString('hex')).toMatch(new RegExp(`^${table.epoch}`))
+  await harness.committer.close()
+  await using again = await openTable(store)
+  expect([again.table.epoch, again.table.sequence]).toEqual([table.epoch, table.sequence])
+})
+
 /** Fails the writes from the n-th on, after which nothing is stored. */
 class FailingStore extends MemoryStore {
   left = Infinity
@@ -323,7 +353,7 @@ test('a commit that fails is not visible; after the reopening it goes on, and no
   expect(table.namespaces().map(([name]) => name)).toEqual(['default'])
   expect(table.sequence).toBe(2)
   let resets = 0
-  table.subscribe({ changed() {}, reset: () => { resets++ }, damaged() {} })
+  table.subscribe({ changed() {}, reset: () => { resets++ } })
   store.left = Infinity
   await table.reopen(store, false)
   committer.resume(store)

@@ -7,9 +7,9 @@ import type { StateBatch, StateListener, StateSource, StateTarget } from '@holdf
 import { objectLimits } from './limits.ts'
 import { ObjectCommit } from './object-commit.ts'
 import type { ObjectChange } from './object-commit.ts'
-import { collectionRange, decodeItem, itemKey } from './object-format.ts'
+import { collectionRange, decodeItem, epochBytes, itemKey } from './object-format.ts'
 import type { StoredItem } from './object-format.ts'
-import { entries, isItemKey, loadObjects, soundItem } from './object-load.ts'
+import { entries, isItemKey, loadObjects, sequenceJump, soundItem, upCounter } from './object-load.ts'
 import type { Companion, HeldItem, HeldObjects } from './object-load.ts'
 import type { SortedKeys } from './sorted-keys.ts'
 
@@ -37,8 +37,6 @@ export interface ObjectTableListener {
   changed(changes: readonly ObjectChange[]): void
   /** The store was opened again: anything may be different, and sequences may have been passed over. */
   reset(): void
-  /** An item that was read turned out to be damaged; such ones were dropped. The cloud should compare again. */
-  damaged(): void
 }
 
 /** Counts since start, for metrics. */
@@ -69,6 +67,7 @@ export class ObjectTable {
   readonly #components: ObjectTableComponents
   readonly #listeners = new Set<ObjectTableListener>()
   readonly #upListeners = new Set<StateListener>()
+  readonly #damageListeners = new Set<(collection: string) => void>()
   #store: Store
   /** What is durable. */
   #held: HeldObjects
@@ -78,6 +77,7 @@ export class ObjectTable {
   #run: { failure?: Error } = {}
   #tail: Promise<unknown> = Promise.resolve()
   readonly #repairing = new Set<string>()
+  #isBeginning = false
 
   private constructor(options: ObjectTableOptions, store: Store, held: HeldObjects, components: ObjectTableComponents) {
     this.#options = options
@@ -147,7 +147,7 @@ export class ObjectTable {
     if (this.#repairing.has(collection)) return
     this.#repairing.add(collection)
     this.#enqueue(() => this.#verify(collection)).then(({ dropped }) => {
-      if (dropped > 0) for (const listener of this.#listeners) listener.damaged()
+      if (dropped > 0) for (const listener of this.#damageListeners) listener(collection)
     }, (error: unknown) => {
       this.#components.log.warn('looking after a damaged object failed', { collection, error: describeError(error) })
     }).finally(() => this.#repairing.delete(collection))
@@ -190,6 +190,10 @@ export class ObjectTable {
           if (this.#run === run) this.#run = {}
           onApplied(error as Error)
         })
+      },
+      subscribe: listener => {
+        this.#damageListeners.add(listener)
+        return () => { this.#damageListeners.delete(listener) }
       }
     }
   }
@@ -285,10 +289,40 @@ export class ObjectTable {
       },
       value: (collection, key) => this.#held.up.get(collection)?.get(key)?.value,
       keysFrom: (collection, after) => versionsFrom(this.#held.up.get(collection), after),
+      met: (collection, key, version) => {
+        const known = this.#held.up.get(collection)?.get(key)
+        const counter = upCounter(version, this.#held.epoch)
+        if (known === undefined || counter === undefined || counter < known.sequence) return
+        this.#given = Math.max(this.#given, counter)
+        if (!this.#isBeginning) this.#enqueue(() => this.#beginEpoch()).catch(() => undefined)
+        this.#isBeginning = true
+      },
       subscribe: listener => {
         this.#upListeners.add(listener)
         return () => { this.#upListeners.delete(listener) }
       }
+    }
+  }
+
+  /**
+   * The cloud holds a version of this epoch that this node did not give out: it was restored to an earlier state. What it says
+   * from now on would be taken for old, so all of it gets versions of a new epoch (STA-34).
+   */
+  async #beginEpoch(): Promise<void> {
+    const { log, random } = this.#components
+    try {
+      this.#given += sequenceJump
+      this.#held.epoch = Buffer.from(random.bytes(epochBytes))
+      log.warn('the cloud knows later versions than this node does: it was restored, and its versions begin anew', {
+        epoch: this.epoch, sequence: this.#given
+      })
+      const changing = this.#begin(0)
+      for (const [collection, items] of this.#held.up) {
+        for (const [key, { value }] of items.from('')) changing.putUp(collection, key, value)
+      }
+      await this.#committed(changing)
+    } finally {
+      this.#isBeginning = false
     }
   }
 
