@@ -26,7 +26,7 @@ const anyBatch = fc.record({
   collection,
   puts: items.slice(cut).map(([name, version, value]) => ({ key: name, version: Buffer.from(version), value: Buffer.from(value) })),
   deletes: items.slice(0, cut).map(([name]) => name),
-  synced: position !== undefined,
+  synced: cut % 2 === 0,
   position: position ?? ''
 }))
 
@@ -79,7 +79,7 @@ test.each<[string, StateBatch]>([
   ['a version above its bound', { ...batch, puts: [{ ...put('a'), version: Buffer.alloc(65) }] }],
   ['a value above its bound', { ...batch, puts: [{ ...put('a'), value: Buffer.alloc(stateValueBytesMax + 1) }] }],
   ['more changes than the bound', { ...batch, deletes: Array.from({ length: stateChangesMax + 1 }, (_, i) => `k${i}`) }],
-  ['a position without a synced mark', { ...batch, synced: false }]
+  ['a position above its bound', { ...batch, position: 'p'.repeat(513) }]
 ])('a batch with %s is refused', (_what, wrong) => {
   expect(() => decodeStateBatch(encodeStateBatch(wrong))).toThrow(FrameError)
 })

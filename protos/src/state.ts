@@ -30,7 +30,7 @@ export type StateVerdictKind = (typeof stateVerdicts)[number]
 export interface CollectionDigest {
   readonly collection: string
   readonly digest: Buffer
-  /** The writer's, as it came with the last synced mark; empty: none. */
+  /** The writer's, as it came with the last batch; empty: none. */
   readonly position: string
 }
 
@@ -84,7 +84,7 @@ export interface StateBatch {
   readonly puts: readonly { readonly key: string, readonly version: Buffer, readonly value: Buffer }[]
   readonly deletes: readonly string[]
   readonly synced: boolean
-  /** Empty unless `synced`. */
+  /** How far the writer had seen; empty: it does not say. */
   readonly position: string
 }
 
@@ -185,7 +185,6 @@ export function decodeStateBatch(body: Buffer): StateBatch {
     }
   }
   if (!isStateCollection(collection)) throw new FrameError(`state batch: "${collection}" is no collection's name`)
-  if (position !== '' && !synced) throw new FrameError('state batch: a position without a synced mark')
   return { collection, puts, deletes, synced, position }
 }
 

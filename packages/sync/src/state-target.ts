@@ -6,9 +6,12 @@ export interface StateBatch {
   readonly puts: readonly (StateItem & { readonly key: string })[]
   /** Keys that the writer does not have; no key is among the puts too. */
   readonly deletes: readonly string[]
-  /** With this batch the collection is what the writer holds, and `position` is to be remembered with it (STA-22). */
+  /** With this batch the collection is what the writer holds. */
   readonly synced: boolean
-  /** The writer's position; empty unless `synced`. */
+  /**
+   * How far the writer had seen: to be remembered with every batch, synced or not, so that no writer that has seen less
+   * takes it back (STA-12).
+   */
   readonly position: string
 }
 
@@ -29,7 +32,7 @@ export interface StateTarget {
    */
   digest(collection: string): Promise<Buffer> | Buffer
 
-  /** The position last remembered with a synced mark; empty: none. */
+  /** The position of the last batch that was applied; empty: none. */
   position(collection: string): string
 
   /** Keys behind `after` (empty: all) and their versions, in the order of the keys' bytes; as `digest` found them. */

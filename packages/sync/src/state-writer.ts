@@ -35,7 +35,7 @@ interface Collection {
   phase: Phase
   /** A verdict but `not-ready` was given in this session: from then on every change is noted. */
   noted: boolean
-  /** Told by the reader, and from then on as it went out with the last synced mark. */
+  /** Told by the reader, and from then on as it went out with the last batch. */
   position: string
   digest: Buffer | undefined
   saidNotReady: boolean
@@ -319,14 +319,12 @@ export class StateWriter {
       }
     }
     const synced = collection.phase === 'live' && collection.puts.size === 0 && collection.deletes.size === 0
-    if (synced) {
-      collection.markDue = false
-      collection.position = this.#source.position(name)
-    }
+    if (synced) collection.markDue = false
+    collection.position = this.#source.position(name)
     const { stats } = this.#options
     stats.itemsPut += puts.length
     stats.itemsDeleted += deletes.length
-    return { collection: name, puts, deletes, synced, position: synced ? collection.position : '' }
+    return { collection: name, puts, deletes, synced, position: collection.position }
   }
 
   /** Nothing is to be put anywhere, and nothing is to be deleted of what depends on this. */

@@ -104,7 +104,7 @@ export class MemoryTarget implements StateTarget {
       const items = this.items.get(batch.collection)!
       for (const { key, version, value } of batch.puts) items.set(key, { version: Buffer.from(version), value: Buffer.from(value) })
       for (const key of batch.deletes) items.delete(key)
-      if (batch.synced) this.#positions.set(batch.collection, batch.position)
+      this.#positions.set(batch.collection, batch.position)
       this.batches.push(batch)
       onApplied()
     }

@@ -43,7 +43,7 @@ export type StateBatch = Message<"holdfast.v1.StateBatch"> & {
   synced: boolean;
 
   /**
-   * How far the writer had seen; empty unless `synced`.
+   * How far the writer had seen.
    *
    * @generated from field: string position = 5;
    */

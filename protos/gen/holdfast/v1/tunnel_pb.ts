@@ -564,7 +564,7 @@ export type CollectionDigest = Message<"holdfast.v1.CollectionDigest"> & {
   digest: Uint8Array;
 
   /**
-   * The writer's, as it came with the last synced mark; empty: none.
+   * The writer's, as it came with the last batch; empty: none.
    *
    * @generated from field: string position = 3;
    */
