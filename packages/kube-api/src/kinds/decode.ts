@@ -69,7 +69,7 @@ class Decoder {
     this.#collectsUnknown = collectsUnknown
   }
 
-  /** Members in the order of the table, whatever the order in the document, so that equal objects have equal texts. */
+  /** Members in the order of the table, whatever the order in the document: how somebody writes does not show. */
   object(typeName: string, value: JsonObject, parent: Position | undefined): JsonObject {
     const type = types.get(typeName)!
     const members = new Map<string, Json>()

@@ -27,9 +27,7 @@ export function setPodDefaults(spec: PodSpec): void {
   spec.enableServiceLinks ??= true
   for (const { resources } of [...spec.containers ?? [], ...spec.initContainers ?? []]) {
     if (resources?.limits === undefined) continue
-    // In the order of decoding, so that equal objects have equal texts.
-    const requests = Object.entries({ ...resources.limits, ...resources.requests })
-    resources.requests = Object.fromEntries(requests.toSorted(([a], [b]) => a < b ? -1 : 1))
+    resources.requests = { ...resources.limits, ...resources.requests }
   }
 }
 
