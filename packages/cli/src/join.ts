@@ -1,12 +1,12 @@
 import {
   createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate
 } from 'node:crypto'
-import { access, constants, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { access, constants, readdir, rename, rm } from 'node:fs/promises'
 import { request } from 'node:https'
 import { dirname, join as joinPath, resolve } from 'node:path'
 import {
   decodePem, derBitString, derInteger, derObjectIdentifier, derSequence, derSet, derUtf8String, describeError,
-  encodeDer, encodePem, HoldfastError, makePrivateFolder, type NodeName, nodeNameRule, parseNodeName,
+  encodeDer, encodePem, HoldfastError, makeFolder, makePrivateFolder, type NodeName, nodeNameRule, parseNodeName,
   parseNodeSubject, privateFileMode, syncFolder, writeFileAtomic
 } from '@holdfast/runtime'
 import type { cliErrorCodes } from './error-codes.ts'
@@ -254,7 +254,7 @@ async function checkWritable(dataDir: string): Promise<void> {
  * crash leaves the old identity, the new one, or (between two renames) the old one as `identity.replaced`.
  */
 async function writeIdentity(dataDir: string, folder: string, files: Readonly<Record<string, string>>): Promise<void> {
-  await mkdir(dataDir, { recursive: true, mode: 0o700 })
+  await makeFolder(dataDir, 0o700)
   const replaced = `${folder}.replaced`
   const filling = `${folder}.${randomBytes(6).toString('hex')}.tmp`
   try {

@@ -1,6 +1,5 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { EndpointsFile, SystemClock, SystemRandom, endpointUrl, runAll, watchProcess } from '@holdfast/runtime'
+import { EndpointsFile, SystemClock, SystemRandom, endpointUrl, openDataFolder, runAll, watchProcess } from '@holdfast/runtime'
 import type { Failpoint, Log } from '@holdfast/runtime'
 import { levelStoreOpener } from '@holdfast/store'
 import type { CloudcoreConfig } from './config.ts'
@@ -26,7 +25,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const random = new SystemRandom()
   const metrics = new CloudcoreMetrics()
   using _process = watchProcess(metrics.registry, clock)
-  await mkdir(config.dataDir, { recursive: true, mode: 0o750 })
+  await openDataFolder('dataDir', config.dataDir)
   const opener = levelStoreOpener({
     path: join(config.dataDir, 'log'), quarantineDir: join(config.dataDir, 'quarantine')
   }, { log, clock })

@@ -1,7 +1,6 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bootIdFromBytes } from '@holdfast/protos'
-import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, runAll, watchProcess } from '@holdfast/runtime'
+import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, openDataFolder, runAll, watchProcess } from '@holdfast/runtime'
 import type { Failpoint, Log, Service } from '@holdfast/runtime'
 import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions } from '@holdfast/store'
@@ -13,6 +12,8 @@ import { Link } from './link/link.ts'
 import { PeerMemory } from './link/peer-memory.ts'
 import { WebSocketDialer } from './link/web-socket-dialer.ts'
 import { EdgecoreMetrics } from './metrics.ts'
+import { LinuxMachine, NodeReporter } from './node-status/index.ts'
+import { LocalApi, NodeObjects, ObjectSalvage, nodeReports, openObjectTable } from './objects/index.ts'
 import { openEdgeOperations } from './ops/index.ts'
 import { Routes } from './routes.ts'
 import { wallClockTrust } from './wall-clock-trust.ts'
@@ -31,7 +32,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const { dataDir } = config
   const metrics = new EdgecoreMetrics()
   using _process = watchProcess(metrics.registry, clock)
-  await mkdir(dataDir, { recursive: true, mode: 0o750 })
+  await openDataFolder('dataDir', dataDir)
   const identity = await loadIdentity(dataDir)
   const bootId = bootIdFromBytes(random.bytes(8))
   const database = await Database.open({ freeFloorBytes: config.disk.freeFloorBytes }, {
@@ -41,7 +42,10 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     space: new FileDiskSpace(join(dataDir, 'ballast'), config.disk.ballastBytes),
     clock,
     log,
-    salvage: salvageOutbox,
+    salvage: async (entries, store) => {
+      const objects = new ObjectSalvage(store)
+      return { ...await salvageOutbox(objects.taking(entries), store), ...objects.counts }
+    },
     onCommit: metrics.onCommit,
     failpoint
   })
@@ -57,6 +61,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
       'free some space, or restore the link so that the backlog drains')
     : undefined))
   const peer = await PeerMemory.open(database.store, committer)
+  const table = await openObjectTable({ suspect: database.suspect }, database.store, { committer, clock, random, log })
   const link = new Link({
     bootId,
     software: version,
@@ -68,7 +73,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     outbox, peer, clock, random, log,
     dialer: new WebSocketDialer({ url: config.server ?? identity.serverUrl, tls: identity.tlsOptions, handshakeMs: 10_000 }),
     clockSynchronised: trust,
-    failpoint
+    failpoint,
+    stateDown: table.down,
+    stateUp: table.up
   })
   const routes = new Routes({ rules: config.routes, lane: name => outbox.lane(name) })
   const { mqtt } = config
@@ -97,17 +104,29 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const deviceApi = await DeviceApi.open(config.http, {
     node: identity.node, store: database.store, committer, outbox, routes, clock, log, onAcks: metrics.onHttpAcks
   })
+  const machine = new LinuxMachine({ dataDir }, { log })
+  const reporter = new NodeReporter({
+    machine, clock, log,
+    reports: nodeReports(identity.node, table),
+    facts: () => ({ node: identity.node, version, diskLow: database.low })
+  })
+  const localApi = await LocalApi.open({
+    ...config.localApi, dataDir, node: identity.node, version, platform: machine.platform
+  }, { objects: new NodeObjects({ table, clock, log }), clock, random, log })
   metrics.watchDatabase(database)
   metrics.watchOutbox(outbox)
   metrics.watchBroker(broker)
   metrics.watchDeviceApi(deviceApi)
   metrics.watchLink(link)
+  metrics.watchState(link)
+  metrics.watchObjects(table, localApi, reporter)
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
     link.pause()
     await outbox.reopen(store, suspect)
     await broker.reopen(store)
     await deviceApi.reopen(store)
+    await table.reopen(store, suspect)
     link.resume()
   })
   const tunnel: Service = {
@@ -133,9 +152,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     waysIn: { mqtt: () => broker.ready },
     metrics: () => metrics.registry.expose()
   })
-  await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, ops: ops.url })
+  await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, localApi: localApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
-  await runAll([storage, tunnel, ops, deviceApi, listener], shutdown)
+  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, listener], shutdown)
 }
 
 /**

@@ -16,6 +16,11 @@ export const runtimeErrorCodes = {
     remedy: 'See `--help`.',
     retryable: false
   },
+  DATA_FOLDER_UNUSABLE: {
+    cause: 'The folder set as `dataDir` (`--data-dir`) cannot be made, read or written.',
+    remedy: 'The message says why: give it to the user that the program runs as, mount it writable, or set another one.',
+    retryable: false
+  },
   LISTEN_FAILED: {
     cause: 'A port cannot be listened on: it is taken, not permitted, or the address is not this machine\'s.',
     remedy: 'Set another host or port (0 takes any free port), or stop what holds it.',

@@ -1,7 +1,6 @@
-import { mkdir } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { HoldfastError, nodeNameRule, parseNodeName, type Endpoints, type NodeName } from '@holdfast/runtime'
+import { HoldfastError, makeFolder, nodeNameRule, openDataFolder, parseNodeName, type Endpoints, type NodeName } from '@holdfast/runtime'
 import { askCloudJson, cloudDefault } from '../cloud-client.ts'
 import { defineCommand, usage, type CommandHost } from '../command.ts'
 import { readEndpoints, readNodeName, type FoundEndpoints } from '../data-folder.ts'
@@ -18,6 +17,7 @@ const parts = [
   { daemon: 'cloudcore', part: 'ops', port: 9091, what: 'cloud operations and records' },
   { daemon: 'edgecore', part: 'mqtt', port: 1883, what: 'MQTT, for devices' },
   { daemon: 'edgecore', part: 'http', port: 10_555, what: 'HTTP, for devices' },
+  { daemon: 'edgecore', part: 'localApi', port: 10_550, what: 'the node\'s objects, for kubectl' },
   { daemon: 'edgecore', part: 'ops', port: 9092, what: 'node operations' }
 ] as const
 
@@ -41,7 +41,8 @@ export const up = defineCommand({
     const joined = await readNodeName(folders.edgecore)
     const node = nameOf(values.node, joined, folders.edgecore)
     await refuseSecond(folders, host.shutdown)
-    await Promise.all(Object.values(folders).map(folder => mkdir(folder, { recursive: true, mode: 0o750 })))
+    await openDataFolder('--data-dir', dataDir)
+    for (const folder of Object.values(folders)) await makeFolder(folder, 0o750)
     const daemons: DaemonProcess[] = []
     const start = async (name: DaemonName, more: readonly string[]): Promise<StartedDaemon> => {
       const settings = await Promise.all(parts.filter(part => part.daemon === name).map(async ({ part, port }) =>
