@@ -17,6 +17,7 @@ import { mediaType, negotiate } from './negotiation.ts'
 import type { ObjectReads } from './object-reads.ts'
 import type { ObjectRequest } from './object-request.ts'
 import { inOrder } from './object-view.ts'
+import { parseProtobufBody, protobufType } from './protobuf-body.ts'
 import {
   alreadyExists, badRequest, conflict, forbidden, modified, namespaceTerminating, notFound, unknownBodyFormat
 } from './refusals.ts'
@@ -34,6 +35,8 @@ export interface ObjectWritesComponents {
 
 /** A deletion of these is answered with the object rather than with a Status. */
 const deletionShowsObject = new Set(['pods', 'podtemplates', 'serviceaccounts', 'services'])
+
+const bodyTypes = ['application/json', protobufType]
 
 const protectedNamespaces = new Set(['default', 'kube-system', 'kube-public'])
 
@@ -198,7 +201,9 @@ export class ObjectWrites {
   async #decodedBody(request: ObjectRequest, options: WriteOptions): Promise<DecodedObject> {
     const { resource, headers, body } = request
     const type = mediaType(headers['content-type'])
-    if (type !== '' && type !== 'application/json') throw unknownBodyFormat(['application/json'])
+    if (type === protobufType && request.isCustom) throw unknownBodyFormat(['application/json'])
+    if (type === protobufType) return resource.decode(parseProtobufBody(await body()), options.fieldValidation)
+    if (type !== '' && type !== 'application/json') throw unknownBodyFormat(bodyTypes)
     const what = `the object provided is unrecognized (must be of type ${resource.kind}): couldn't get version/kind`
     const { document, duplicates } = parseJsonBody(await body(), what)
     if (!isObject(document)) throw badRequest(`${what}: the body is not a JSON object`)
@@ -297,7 +302,8 @@ export class ObjectWrites {
     const bytes = await body()
     if (bytes.length === 0) return parseDeleteOptions(query, undefined)
     const type = mediaType(headers['content-type'])
-    if (type !== '' && type !== 'application/json') throw unknownBodyFormat(['application/json'])
+    if (type === protobufType) return parseDeleteOptions(query, parseProtobufBody(bytes))
+    if (type !== '' && type !== 'application/json') throw unknownBodyFormat(bodyTypes)
     return parseDeleteOptions(query, parseJsonBody(bytes, 'the DeleteOptions provided are unrecognized').document)
   }
 
