@@ -72,7 +72,7 @@ export class Daemon {
 
   async #startOnce(environment: Readonly<Record<string, string>>): Promise<void> {
     await rm(join(this.dataDir, 'endpoints.json'), { force: true })
-    const ports = this.name === 'cloudcore' ? ['tunnel', 'https', 'ops'] as const : ['mqtt', 'http', 'ops'] as const
+    const ports = this.name === 'cloudcore' ? ['tunnel', 'https', 'ops'] as const : ['mqtt', 'http', 'localApi', 'ops'] as const
     const sets = [
       `dataDir=${this.dataDir}`,
       ...ports.map(part => `${part}.port=${this.endpoints[part]?.split(':').at(-1) ?? 0}`),

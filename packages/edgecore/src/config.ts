@@ -106,6 +106,7 @@ export const edgecoreSchema = section({
     idempotencyKeysMax: whole({ max: 1_000_000 }).prefault(10_000)
       .describe('Idempotency-Keys remembered; the oldest make room.')
   }),
+  localApi: section(listenSettings('127.0.0.1', 10_550)),
   ops: section(listenSettings('127.0.0.1', 9092)),
   lanes: mapOf(laneName, laneSettings, {
     alarms: { priority: 'high', bytesMax: '64MiB' },

@@ -1,4 +1,5 @@
 import { SystemClock, watchProcess } from '@holdfast/runtime'
+import { newStateStats } from '@holdfast/sync'
 import { expect, onTestFinished, test } from 'vitest'
 import { openEdge } from './testing/device-api-fixture.ts'
 import { EdgecoreMetrics, edgecoreMetrics } from './metrics.ts'
@@ -71,6 +72,27 @@ test('database, broker, link and the process are read when somebody asks', () =>
     'holdfast_edge_link_up 1', 'holdfast_edge_link_sessions_total 3', 'holdfast_edge_link_ends_total{reason="silent"} 1',
     'holdfast_edge_link_round_trip_seconds 0.25', 'holdfast_edge_link_divergences_total 7',
     'holdfast_edge_link_acknowledged_records_total 6', 'holdfast_edge_link_in_flight_bytes 100'
+  ]))
+})
+
+test('objects, the local API and State are read when somebody asks', () => {
+  const metrics = new EdgecoreMetrics()
+  metrics.watchObjects({
+    sequence: 17, count: collection => collection === 'pods' ? 3 : 0, down: { collections: ['secrets', 'pods'] },
+    stats: { putItems: 1, deletedItems: 2, damagedItems: 4, refusedBatches: 5 }
+  }, { requestsInFlight: 6, watches: 7 }, { reports: 8 })
+  const down = { ...newStateStats(), bytes: 9, itemsPut: 10, itemsDeleted: 11 }
+  down.verdicts['equal'] = 12
+  metrics.watchState({ stateStats: { down, up: newStateStats() } })
+  expect(lines(metrics)).toEqual(expect.arrayContaining([
+    'holdfast_edge_objects{collection="pods"} 3', 'holdfast_edge_objects{collection="secrets"} 0',
+    'holdfast_edge_objects_resource_version 17', 'holdfast_edge_objects_damaged_total 4',
+    'holdfast_edge_objects_refused_batches_total 5', 'holdfast_edge_local_api_requests_in_flight 6',
+    'holdfast_edge_local_api_watches 7', 'holdfast_edge_node_status_reports_total 8',
+    'holdfast_edge_state_items_total{direction="down",change="put"} 10',
+    'holdfast_edge_state_items_total{direction="down",change="deleted"} 11',
+    'holdfast_edge_state_bytes_total{direction="down"} 9', 'holdfast_edge_state_bytes_total{direction="up"} 0',
+    'holdfast_edge_state_verdicts_total{direction="down",verdict="equal"} 12'
   ]))
 })
 

@@ -4,6 +4,8 @@ import type { Database, Outbox } from '@holdfast/store'
 import type { Broker } from './broker/index.ts'
 import type { DeviceApi } from './http/index.ts'
 import type { Link } from './link/link.ts'
+import type { NodeReporter } from './node-status/index.ts'
+import type { LocalApi, ObjectTable } from './objects/index.ts'
 
 const latencyBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const
 const lane = ['lane'] as const
@@ -174,6 +176,40 @@ export const edgecoreMetrics = {
     name: 'holdfast_edge_link_cluster_changes_total', kind: 'counter',
     help: 'Times that the cloud was of another cluster than before.'
   },
+  objects: {
+    name: 'holdfast_edge_objects', kind: 'gauge', labels: ['collection'],
+    help: 'Objects that the cluster wants for this node and that are on its disk.'
+  },
+  objectsSequence: {
+    name: 'holdfast_edge_objects_resource_version', kind: 'gauge', help: 'Newest resourceVersion of the local API.'
+  },
+  objectsDamaged: {
+    name: 'holdfast_edge_objects_damaged_total', kind: 'counter',
+    help: 'Objects found damaged on the disk and dropped; the cloud sends them again.'
+  },
+  objectsRefused: {
+    name: 'holdfast_edge_objects_refused_batches_total', kind: 'counter',
+    help: 'Batches from the cloud that this node could not hold.'
+  },
+  localApiInFlight: {
+    name: 'holdfast_edge_local_api_requests_in_flight', kind: 'gauge', help: 'Requests being handled, without watches.'
+  },
+  localApiWatches: { name: 'holdfast_edge_local_api_watches', kind: 'gauge', help: 'Open watches of the local API.' },
+  nodeReports: {
+    name: 'holdfast_edge_node_status_reports_total', kind: 'counter', help: 'Node statuses that were stored, to be sent up.'
+  },
+  stateItems: {
+    name: 'holdfast_edge_state_items_total', kind: 'counter', labels: ['direction', 'change'],
+    help: 'Items of State that crossed the link: put or deleted.'
+  },
+  stateBytes: {
+    name: 'holdfast_edge_state_bytes_total', kind: 'counter', labels: ['direction'],
+    help: 'Bytes of State in batches that crossed the link, as sent.'
+  },
+  stateVerdicts: {
+    name: 'holdfast_edge_state_verdicts_total', kind: 'counter', labels: ['direction', 'verdict'],
+    help: 'Outcomes of comparing a collection with the cloud.'
+  },
   ...processMetrics
 } as const satisfies MetricTable
 
@@ -187,6 +223,9 @@ export type BrokerNumbers = Pick<Broker, 'counters' | 'connections' | 'subscript
   readonly budget: Pick<Broker['budget'], 'bytes'>
   readonly persistence: Pick<Broker['persistence'], 'counters'>
 }
+export type ObjectNumbers = Pick<ObjectTable, 'sequence' | 'stats' | 'count'> & { readonly down: Pick<ObjectTable['down'], 'collections'> }
+export type LocalApiNumbers = Pick<LocalApi, 'requestsInFlight' | 'watches'>
+export type StateNumbers = Pick<Link, 'stateStats'>
 export type DeviceApiNumbers = Pick<DeviceApi, 'counters' | 'requestsInFlight' | 'idempotencyKeys'>
 
 /**
@@ -285,6 +324,32 @@ export class EdgecoreMetrics {
       for (const [code, count] of api.counters.refused) metrics.httpRefused.of({ code }).value = count
       metrics.httpInFlight.of({}).value = api.requestsInFlight
       metrics.idempotencyKeys.of({}).value = api.idempotencyKeys
+    })
+  }
+
+  watchObjects(table: ObjectNumbers, api: LocalApiNumbers, reporter: Pick<NodeReporter, 'reports'>): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      for (const collection of table.down.collections) metrics.objects.of({ collection }).value = table.count(collection)
+      metrics.objectsSequence.of({}).value = table.sequence
+      metrics.objectsDamaged.of({}).value = table.stats.damagedItems
+      metrics.objectsRefused.of({}).value = table.stats.refusedBatches
+      metrics.localApiInFlight.of({}).value = api.requestsInFlight
+      metrics.localApiWatches.of({}).value = api.watches
+      metrics.nodeReports.of({}).value = reporter.reports
+    })
+  }
+
+  watchState({ stateStats }: StateNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      for (const direction of ['down', 'up'] as const) {
+        const { bytes, itemsPut, itemsDeleted, verdicts } = stateStats[direction]
+        metrics.stateItems.of({ direction, change: 'put' }).value = itemsPut
+        metrics.stateItems.of({ direction, change: 'deleted' }).value = itemsDeleted
+        metrics.stateBytes.of({ direction }).value = bytes
+        for (const [verdict, count] of Object.entries(verdicts)) metrics.stateVerdicts.of({ direction, verdict }).value = count
+      }
     })
   }
 

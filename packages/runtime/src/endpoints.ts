@@ -8,6 +8,7 @@ export interface Endpoints {
   readonly https?: string
   readonly mqtt?: string
   readonly http?: string
+  readonly localApi?: string
   readonly ops?: string
 }
 

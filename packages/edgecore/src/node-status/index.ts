@@ -1,4 +1,5 @@
 export { LinuxMachine } from './machine.ts'
+export type { NodeReporterComponents } from './node-reporter.ts'
 export { NodeReporter } from './node-reporter.ts'
 export { kubernetesTime } from './node-status.ts'
 export type { NodeCondition, NodeStatus } from './node-status.ts'

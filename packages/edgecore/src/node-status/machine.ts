@@ -42,6 +42,9 @@ export class LinuxMachine implements Machine {
     this.#log = components.log
   }
 
+  /** As Go writes it: `linux/arm64`. */
+  get platform(): string { return `linux/${kubernetesArchitecture(arch())}` }
+
   /** What cannot be read counts as 0 or is empty, and is logged once. Rejects where the data directory cannot be looked at. */
   async sample(): Promise<MachineSample> {
     const [disk, memory, load, pidMax, threadsMax, routes, bootId, osRelease, machineId, dbusId, uuid] = await Promise.all([
