@@ -105,6 +105,15 @@ test('faults are logged once, as JSON', async () => {
   }
 })
 
+test('an operating error is a message with its code, without a stack', async () => {
+  const { code, output } = await run('throw new HoldfastError("LISTEN_FAILED", "x: cannot listen", { cause: new Error("taken") })')
+  expect(await code).toBe(exitCodes.fault.code)
+  expect(JSON.parse(output())).toEqual({
+    time: expect.any(String) as string, level: 'error', message: 'stopped by a fault', program: 'test',
+    error: 'LISTEN_FAILED: x: cannot listen (taken)'
+  })
+})
+
 test('a problem of the configuration is printed as it is', async () => {
   const { code, output } = await run('throw new HoldfastError("CONFIG_INVALID", "a: b\\nc: d")')
   expect(await code).toBe(exitCodes.usage.code)

@@ -1,4 +1,4 @@
-import { hasCode, describeError } from './errors.ts'
+import { hasCode, describeError, HoldfastError } from './errors.ts'
 import { jsonLog, type Log, type LogLevel } from './log.ts'
 
 /** What a program's end says; `docs/errors.md` lists them. */
@@ -93,4 +93,6 @@ export async function runProgram(options: ProgramOptions, main: (program: Progra
 
 function exit(name: ExitName): never { process.exit(exitCodes[name].code) }
 
-const stackOf = (error: unknown): string | undefined => error instanceof Error ? error.stack : undefined
+/** An operating error says all in its message. */
+const stackOf = (error: unknown): string | undefined =>
+  error instanceof Error && !(error instanceof HoldfastError) ? error.stack : undefined
