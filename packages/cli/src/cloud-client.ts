@@ -106,7 +106,7 @@ function unreachable(cloud: string, error: unknown): HoldfastError {
 
 function refused(cloud: string, path: string, status: number, text: string): HoldfastError {
   const problem = problemOf(text)
-  if (problem === undefined) return notCloudcore(cloud, `it answered ${path} with status ${status}`)
+  if (problem === undefined || status === 404 || status === 405) return notCloudcore(cloud, `it answered ${path} with status ${status}`)
   const { detail, title, firstCursor } = problem
   const reason = typeof detail === 'string' ? detail : typeof title === 'string' ? title : `status ${status}`
   const remedy = typeof firstCursor === 'string' ? `; go on with --cursor ${firstCursor}` : ''

@@ -113,8 +113,8 @@ async function fetchCa(server: Server, sha256: Buffer, signal: AbortSignal | und
   const der = answer.status === 200 ? decodePem('CERTIFICATE', answer.body) : undefined
   if (der === undefined) {
     throw failure('JOIN_ANSWER_INVALID',
-      `${server.text} answered /v1/ca with status ${answer.status} and no certificate: expected the ` +
-      'HTTPS port of cloudcore')
+      `${server.text} answered /v1/ca with status ${answer.status} and no certificate: it is not the HTTPS port of cloudcore, ` +
+      `which is ${defaultPort} unless configured`)
   }
   if (!createHash('sha256').update(der).digest().equals(sha256)) {
     throw failure('JOIN_CA_MISMATCH',
@@ -319,7 +319,15 @@ function exchange(server: Server, { method, path, tls, headers, body, signal }: 
   })
 }
 
+/** Errors of something that answers, and not as an HTTPS server without client certificates does. */
+const foreignAnswer = /^(ERR_SSL_|EPROTO$|HPE_)/
+
 function unreachable(server: Server, error: unknown): HoldfastError {
+  const { code } = error as { code?: unknown }
+  if (typeof code === 'string' && foreignAnswer.test(code)) {
+    return failure('JOIN_ANSWER_INVALID', `${server.text} answers, but is not the HTTPS port of cloudcore (${code}): that is ` +
+      `${defaultPort} unless configured; the token has not been sent`, error)
+  }
   return failure('JOIN_UNREACHABLE',
     `${server.text} does not answer (${describeError(error)}): check the address, the port ` +
     'and what lies between; the same token can be used again', error)
