@@ -47,7 +47,7 @@ export function formatAge(ageMs: number): string {
   return unit === undefined ? 'now' : `${Math.floor(ageMs / unit[1])} ${unit[0]}`
 }
 
-/** One lane of one node, as `GET /v1/nodes` gives it. */
+/** One lane of one node, as `GET /v1/nodes` gives it: its newest epoch, and totals over all of them. */
 export interface NodeLane {
   readonly lane: string
   readonly epoch: string
@@ -65,25 +65,17 @@ export interface NodeStatus {
   readonly lanes: readonly NodeLane[]
 }
 
-/**
- * A line for each lane of each node; the epochs of a lane are added up. `ageMs` gives the age of an RFC 3339 timestamp.
- */
+/** A line for each lane of each node. `ageMs` gives the age of an RFC 3339 timestamp. */
 export function renderNodes(nodes: readonly NodeStatus[], ageMs: (timestamp: string) => number): string {
   const rows = nodes.flatMap(node => {
     const head = [node.name, node.connected ? 'connected' : 'offline', lastSeen(node, ageMs)]
-    const lanes = [...new Set(node.lanes.map(({ lane }) => lane))]
-    return lanes.length === 0 ? [[...head, '-', '-', '-', '-', '-']] : lanes.map(name => {
-      const epochs = node.lanes.filter(({ lane }) => lane === name)
-      const sum = (key: 'records' | 'bytes' | 'gaps'): number => epochs.reduce((total, epoch) => total + epoch[key], 0)
-      return [
-        ...head, name, formatCount(sum('records')), formatSize(sum('bytes')), formatCount(sum('gaps')), String(epochs.length)
-      ]
-    })
+    if (node.lanes.length === 0) return [[...head, '-', '-', '-', '-']]
+    return node.lanes.map(({ lane, records, bytes, gaps }) =>
+      [...head, lane, formatCount(records), formatSize(bytes), formatCount(gaps)])
   })
   return renderTable([
     { title: 'NODE' }, { title: 'LINK' }, { title: 'LAST SEEN' }, { title: 'LANE' },
-    { title: 'RECORDS', align: 'right' }, { title: 'SIZE', align: 'right' }, { title: 'GAPS', align: 'right' },
-    { title: 'EPOCHS', align: 'right' }
+    { title: 'RECORDS', align: 'right' }, { title: 'SIZE', align: 'right' }, { title: 'GAPS', align: 'right' }
   ], rows)
 }
 
