@@ -8,6 +8,16 @@ missing=''
 for program in $programs; do
   command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
+# Debian's kubectl beside a newer one that may be there: unpacked, not installed.
+kubectl="${TMPDIR:-/tmp}/holdfast-system/kubernetes-client"
+if [ ! -x "$kubectl/usr/bin/kubectl" ] && command -v apt-get >/dev/null 2>&1; then
+  mkdir -p "$kubectl"
+  if ! (cd "$kubectl" && apt-get download -qq kubernetes-client && dpkg -x kubernetes-client_*.deb . && rm -f ./*.deb) \
+    >/dev/null 2>&1; then
+    echo "test/system/install.sh: no kubernetes-client from apt-get; the tests use the kubectl that is there, if any"
+  fi
+fi
+
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

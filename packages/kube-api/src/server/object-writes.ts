@@ -36,6 +36,8 @@ export interface ObjectWritesComponents {
 /** A deletion of these is answered with the object rather than with a Status. */
 const deletionShowsObject = new Set(['pods', 'podtemplates', 'serviceaccounts', 'services'])
 
+const strategicMergePatch = 'application/strategic-merge-patch+json'
+
 const bodyTypes = ['application/json', protobufType]
 
 const protectedNamespaces = new Set(['default', 'kube-system', 'kube-public'])
@@ -135,8 +137,9 @@ export class ObjectWrites {
 
   async patch(request: ObjectRequest): Promise<ApiReply> {
     const { resource, target } = request
+    const type = this.#patchType(request)
     const options = parseWriteOptions(request.query, 'PatchOptions')
-    const apply = await this.#patchOf(request)
+    const apply = await this.#patchOf(request, type)
     const warnings: string[] = []
     let next: KubeObject | undefined
     const result = await this.#write(this.#key(request, target.name!), current => {
@@ -210,22 +213,28 @@ export class ObjectWrites {
     return resource.decode(document, options.fieldValidation, duplicates)
   }
 
-  /** What a client's patch does to a document. Throws 400, 413, 415 where it is none. */
-  async #patchOf({ resource, headers, body }: ObjectRequest): Promise<(current: KubeObject) => Json> {
+  /** Throws 415 for what is no patch, and for server-side apply. */
+  #patchType({ resource, headers }: ObjectRequest): string {
     const type = mediaType(headers['content-type'])
-    const { mergeSchema } = resource
     const accepted = ['application/json-patch+json', 'application/merge-patch+json',
-      ...mergeSchema === undefined ? [] : ['application/strategic-merge-patch+json']]
+      ...resource.mergeSchema === undefined ? [] : [strategicMergePatch]]
+    if (accepted.includes(type)) return type
     if (type === 'application/apply-patch+yaml') {
       throw new StatusError(415, 'UnsupportedMediaType', 'server-side apply is not served here: apply on the client side, or '
         + `send one of ${accepted.join(', ')}`)
     }
-    if (type === 'application/strategic-merge-patch+json' && mergeSchema === undefined) throw unknownBodyFormat(accepted)
-    if (!accepted.includes(type)) throw new StatusError(415, 'UnsupportedMediaType', '415: Unsupported Media Type', {})
+    if (type === strategicMergePatch) throw unknownBodyFormat(accepted)
+    throw new StatusError(415, 'UnsupportedMediaType', '415: Unsupported Media Type', {})
+  }
+
+  /** What a client's patch does to a document. Throws 400 and 413 where it is none. */
+  async #patchOf({ resource, body }: ObjectRequest, type: string): Promise<(current: KubeObject) => Json> {
     const { document: patch } = parseJsonBody(await body(), 'error decoding patch')
-    if (type === 'application/json-patch+json') return current => applyJsonPatch(current, patch)
-    if (type === 'application/merge-patch+json') return current => applyMergePatch(current, patch)
-    return current => applyStrategicMergePatch(current, patch, mergeSchema!)
+    switch (type) {
+      case 'application/json-patch+json': return current => applyJsonPatch(current, patch)
+      case strategicMergePatch: return current => applyStrategicMergePatch(current, patch, resource.mergeSchema!)
+      default: return current => applyMergePatch(current, patch)
+    }
   }
 
   /** A patched document that is no object of its kind any more is 422, where a body would be 400. */
