@@ -11,6 +11,11 @@ export const sessionErrorCodes = {
     remedy: 'Stop one of them, and join it under a name of its own. Its records wait on it until then.',
     retryable: true
   },
+  HELLO_TIMEOUT: {
+    cause: 'A connection with a node\'s certificate did not begin a session in time.',
+    remedy: 'The node dials again. If it comes back, look for what slows the link or the node\'s start.',
+    retryable: true
+  },
   SESSION_REPLACED: {
     cause: 'A later connection of the same node took over, as after a link that died without a word.',
     remedy: 'Nothing is to be done.',
