@@ -9,7 +9,8 @@ import type { PropagationPolicy } from './object-store-deletion.ts'
 import type { ObjectStore } from './object-store.ts'
 import type { ObjectKey } from './object-store-types.ts'
 import type { Resource } from './resource.ts'
-import { HandClock, openObjectStore } from './testing/object-store-fixture.ts'
+import { openObjectStore } from './testing/object-store-fixture.ts'
+import type { HandClock } from './testing/object-store-fixture.ts'
 
 const runs = { numRuns: Number(process.env['RUNS'] ?? 60), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
 

@@ -94,8 +94,8 @@ class SharedEvent extends OwnEvent {
 }
 
 interface Shelf {
-  /** Of one resource, in the order of revisions; those before `head` are forgotten. */
-  readonly changes: Change[]
+  /** Of one resource, in the order of revisions; those before `head` are forgotten, and gone from here. */
+  readonly changes: (Change | undefined)[]
   head: number
   /** Changes up to this revision are forgotten. */
   floor: number
@@ -165,7 +165,7 @@ export class History {
   /** Forgets everything up to `revision`, the newest one; of one resource, or of all. */
   forget(revision: number, resource?: string): void {
     if (resource === undefined) {
-      for (const { changes } of this.#shelves.values()) for (const change of changes) change.onEncoded = undefined
+      for (const { changes } of this.#shelves.values()) for (const change of changes) if (change !== undefined) change.onEncoded = undefined
       this.#shelves.clear()
       this.#order = []
       this.#head = 0
@@ -174,7 +174,7 @@ export class History {
       return
     }
     const shelf = this.#shelves.get(resource)
-    for (const change of shelf?.changes.slice(shelf.head) ?? []) this.#release(change)
+    for (const change of shelf?.changes.slice(shelf.head) ?? []) this.#release(change!)
     this.#shelves.set(resource, { changes: [], head: 0, floor: revision })
     this.#order = this.#order.slice(this.#head).filter(name => name !== resource)
     this.#head = 0
@@ -190,7 +190,7 @@ export class History {
     const change = shelf.changes[shelf.head]!
     this.#release(change)
     shelf.floor = change.revision
-    shelf.head++
+    shelf.changes[shelf.head++] = undefined
     this.#head++
     if (shelf.head > 1024 && shelf.head * 2 > shelf.changes.length) {
       shelf.changes.splice(0, shelf.head)
@@ -203,7 +203,7 @@ export class History {
   }
 }
 
-/** A stretch of changes up to the newest one: `changes` from index `from` on, to be read at once. */
-export interface ChangeRange { readonly changes: readonly Change[], readonly from: number }
+/** A stretch of changes up to the newest one: `changes` from index `from` on, all of them there, to be read at once. */
+export interface ChangeRange { readonly changes: readonly (Change | undefined)[], readonly from: number }
 
 const noChanges: ChangeRange = { changes: [], from: 0 }
