@@ -138,6 +138,19 @@ test('the command line prints help, version and configuration, and refuses what 
   expect(await printedBy('--help')).toContain('lanes.<name>.bytesMax\n      How much.\n      size; 0 to 1024GiB; default 512MiB\n')
   expect(await printedBy('--print-config', '--set', 'folder=/q')).toContain('folder: /q\n')
   expect(await configure(spec, ['--set=folder=/z'], () => {})).toMatchObject({ folder: '/z' })
-  await expect(configure(spec, ['--confg', 'x'], () => {})).rejects.toMatchObject({ code: 'USAGE' })
+  for (const [args, message] of [
+    [['--confg', 'x'], 'edgecore: unknown option --confg, did you mean --config?; see edgecore --help'],
+    [['-z'], 'edgecore: unknown option -z; see edgecore --help'],
+    [['--config', '--help'], 'edgecore: --config needs a value: --config FILE; see edgecore --help'],
+    [['--set='], 'edgecore: --set needs a value: --set path=value; see edgecore --help'],
+    [['--version=1'], 'edgecore: --version takes no value, got "1"; see edgecore --help'],
+    [['run'], 'edgecore: takes options only, got "run"; see edgecore --help']
+  ] as const) await expect(configure(spec, args, () => {})).rejects.toMatchObject({ code: 'USAGE', message })
   await expect(configure(spec, ['--config', '/nowhere/x.yaml'], () => {})).rejects.toMatchObject({ code: 'CONFIG_UNREADABLE' })
+})
+
+test('a file that is not one YAML document is said to be so, in no library\'s words', async () => {
+  expect(await problemsOf(loadConfig(schema, { file: file('---\nfolder: /a\n---\nfolder: /b\n') })))
+    .toEqual(['edgecore.yaml:3:1: expected one document, and here a second one begins'])
+  expect((await problemsOf(loadConfig(schema, { file: file('folder: {a\n') })))[0]).toMatch(/^edgecore.yaml:2:1: not YAML: /)
 })

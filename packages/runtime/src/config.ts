@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -240,7 +241,8 @@ async function parseYaml(source: string): Promise<Parsed> {
       value: undefined,
       problems: document.errors.map(error => ({
         place: error.linePos === undefined ? '' : `:${error.linePos[0].line}:${error.linePos[0].col}`,
-        what: error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')
+        what: error.code === 'MULTIPLE_DOCS' ? 'expected one document, and here a second one begins'
+          : `not YAML: ${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')}`
       }))
     }
   }
@@ -424,18 +426,18 @@ export interface ProgramSpec<Schema extends ConfigSchema> {
 export async function configure<Schema extends ConfigSchema>(
   spec: ProgramSpec<Schema>, args: readonly string[], print: (text: string) => void
 ): Promise<ConfigOf<Schema> | undefined> {
-  const { values } = readArguments(spec.name, args)
-  if (values.help === true) {
+  const values = readArguments(spec.name, args)
+  if (values.help) {
     print(helpText(spec))
     return undefined
   }
-  if (values.version === true) {
+  if (values.version) {
     print(`${spec.name} ${spec.version}\n`)
     return undefined
   }
   const file = values.config === undefined ? undefined : await readConfigFile(values.config)
-  const config = await loadConfig(spec.schema, { ...(file && { file }), sets: values.set ?? [] })
-  if (values['print-config'] !== true) return config
+  const config = await loadConfig(spec.schema, { ...(file && { file }), sets: values.set })
+  if (!values.printConfig) return config
   print(await printConfig(spec.schema, config))
   return undefined
 }
@@ -448,20 +450,47 @@ const daemonOptions = {
   'version': { type: 'boolean' }
 } as const
 
-function readArguments(name: string, args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options: daemonOptions })
-  } catch (error) {
-    throw new HoldfastError('USAGE', `${name}: ${describeError(error)}; see ${name} --help`, { cause: error })
+interface DaemonArguments { config?: string, readonly set: string[], printConfig: boolean, help: boolean, version: boolean }
+
+/** Throws `USAGE`, in the words of the command line. */
+function readArguments(name: string, args: readonly string[]): DaemonArguments {
+  const { tokens } = parseArgs({ args: [...args], options: daemonOptions, strict: false, tokens: true, allowPositionals: true })
+  const refuse = (what: string): never => { throw new HoldfastError('USAGE', `${name}: ${what}; see ${name} --help`) }
+  const read: DaemonArguments = { set: [], printConfig: false, help: false, version: false }
+  for (const token of tokens) {
+    if (token.kind === 'positional') refuse(`takes options only, got ${JSON.stringify(token.value)}`)
+    if (token.kind !== 'option') continue
+    if (!Object.hasOwn(daemonOptions, token.name)) {
+      const near = nearest(token.name, Object.keys(daemonOptions))
+      refuse(`unknown option ${token.rawName}` + (near === undefined ? '' : `, did you mean --${near}?`))
+    }
+    const option = token.name as keyof typeof daemonOptions
+    const { value, inlineValue } = token
+    if (option !== 'config' && option !== 'set') {
+      if (value !== undefined) refuse(`--${option} takes no value, got ${JSON.stringify(value)}`)
+      read[option === 'print-config' ? 'printConfig' : option] = true
+      continue
+    }
+    if (value === undefined || value === '' || (inlineValue !== true && value.startsWith('-'))) {
+      return refuse(`--${option} needs a value: --${option} ${option === 'config' ? 'FILE' : 'path=value'}`)
+    }
+    if (option === 'set') read.set.push(value)
+    else read.config = value
   }
+  return read
 }
 
 async function readConfigFile(path: string): Promise<ConfigFile> {
+  let content: Buffer
   try {
-    return { path, text: await readFile(path, 'utf8') }
+    content = await readFile(path)
   } catch (error) {
     throw new HoldfastError('CONFIG_UNREADABLE', `--config ${path}: ${describeError(error)}`, { cause: error })
   }
+  if (!isUtf8(content) || content.includes(0)) {
+    throw new HoldfastError('CONFIG_UNREADABLE', `--config ${path}: expected YAML, which is text in UTF-8; this is not`)
+  }
+  return { path, text: content.toString('utf8') }
 }
 
 /** What `--help` prints. */
