@@ -184,12 +184,13 @@ test('discovery names what is served and nothing else', async () => {
   const { call } = await openApi()
   const { json } = await call('/api/v1')
   const resources = json['resources'] as { name: string, verbs: string[] }[]
-  expect(resources.map(({ name }) => name).toSorted()).toEqual(['configmaps', 'namespaces', 'nodes', 'pods', 'secrets', 'serviceaccounts', 'services'])
+  expect(resources.map(({ name }) => name).toSorted()).toEqual(['configmaps', 'events', 'namespaces', 'nodes', 'pods', 'secrets', 'serviceaccounts', 'services'])
   for (const { verbs } of resources) expect(verbs).toEqual(['get', 'list', 'watch'])
   expect((await call('/apis')).json).toMatchObject({ kind: 'APIGroupList', groups: [] })
   expect((await call('/openapi/v2')).status).toBe(200)
   expect((await call('/apis/apps/v1/deployments')).status).toBe(404)
-  expect((await call('/api/v1/events')).status).toBe(404)
+  expect(items(await call('/api/v1/events'))).toEqual([])
+  expect((await call('/api/v1/podtemplates')).status).toBe(404)
 })
 
 test('a watch shows what is there and what changes, until the server stops', async () => {

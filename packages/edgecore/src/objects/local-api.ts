@@ -37,7 +37,8 @@ const localUser = { name: 'holdfast:local', groups: ['system:authenticated'] }
 const kubeconfigMode = 0o640
 const loopback = ['127.0.0.1', '::1', 'localhost']
 const readingVerbs = ['get', 'list', 'watch']
-const served: ReadonlySet<string> = new Set<string>([...downCollections, 'namespaces'])
+/** There are no Events on a node; `kubectl describe` asks for them. */
+const served: ReadonlySet<string> = new Set<string>([...downCollections, 'namespaces', 'events'])
 
 /**
  * The API of Kubernetes for what is on this node, online or not: HTTPS with a certificate of its own, for reading only
