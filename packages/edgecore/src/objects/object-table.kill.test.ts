@@ -15,7 +15,7 @@ async function newFolder(): Promise<string> {
 /** Resolves with the last line that the process printed before it was killed. */
 function killedAt(path: string, failpoint: string, count: number): Promise<{ applied: number, sequence: number, signal: string | null }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'testing/apply-process.ts'), path, failpoint, String(count)])
+    const child = spawn(process.execPath, [join(import.meta.dirname, '../testing/apply-process.ts'), path, failpoint, String(count)])
     let [printed, errors] = ['', '']
     child.stdout.on('data', (chunk: Buffer) => { printed += chunk.toString() })
     child.stderr.on('data', (chunk: Buffer) => { errors += chunk.toString() })

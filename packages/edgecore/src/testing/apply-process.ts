@@ -2,7 +2,7 @@
 // Arguments: folder, name of a failpoint, how many passings of it to let go by. Prints the number of each applied batch.
 import { failpointOf } from '@holdfast/runtime'
 import { LevelStore } from '@holdfast/store'
-import { apply, batchOf, openTable, sentObject } from './object-harness.ts'
+import { apply, batchOf, openTable, sentObject } from '../objects/testing/object-harness.ts'
 
 const [path, failpoint, count] = process.argv.slice(2)
 const store = await LevelStore.open({ path: path! })
