@@ -11,7 +11,8 @@ export default defineConfig({
     passWithNoTests: true,
     reporters: ['default', './test/summary-reporter.ts', './test/faults/results-reporter.ts'],
     projects: [
-      project('unit', ['protos/**/*.test.ts', 'packages/**/*.test.ts', 'test/*.test.ts', 'bench/**/*.test.ts'], 20_000),
+      project('unit', ['protos/**/*.test.ts', 'packages/**/*.test.ts', 'test/*.test.ts', 'test/kube-api/**/*.test.ts',
+        'bench/**/*.test.ts'], 20_000),
       project('sim', ['test/sim/**/*.test.ts'], 300_000),
       project('e2e', ['test/e2e/**/*.test.ts'], 120_000),
       project('faults', ['test/faults/**/*.test.ts'], 600_000),

@@ -1,5 +1,5 @@
-// Writes docs/{errors,limits,metrics,configuration,reliability}.md from the tables in the code and the recorded faults;
-// `--check` only compares.
+// Writes docs/{errors,limits,metrics,configuration,reliability,kubernetes}.md from the tables in the code, the recorded faults
+// and the replay of recorded sessions; `--check` only compares.
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -10,6 +10,7 @@ import {
 } from '../packages/runtime/src/index.ts'
 import { readFaultRecords } from '../test/faults/results-reporter.ts'
 import { trackRecord } from '../test/faults/track-record.ts'
+import { kubernetesPage } from '../test/kube-api/kubernetes-page.ts'
 
 const root = dirname(import.meta.dirname)
 
@@ -139,7 +140,8 @@ const pages: Readonly<Record<string, string>> = {
   'limits.md': await limitsPage(),
   'metrics.md': await metricsPage(),
   'configuration.md': await configurationPage(),
-  'reliability.md': reliabilityPage()
+  'reliability.md': reliabilityPage(),
+  'kubernetes.md': kubernetesPage()
 }
 
 const stale = Object.entries(pages).filter(([name, text]) => readOrEmpty(join(root, 'docs', name)) !== text)

@@ -1,8 +1,9 @@
 import { EmbeddedKubeApi } from '../../packages/kube-api/src/embedded-kube-api.ts'
 import type { Json } from '../../packages/kube-api/src/object.ts'
+import { HandClock } from '../../packages/kube-api/src/testing/object-store-fixture.ts'
+import { kubeApiServerLimits } from '../../packages/kube-api/src/server/limits.ts'
 import { SeededRandom, jsonLog } from '../../packages/runtime/src/index.ts'
 import { Committer, MemoryStore } from '../../packages/store/src/index.ts'
-import { HandClock } from './hand-clock.ts'
 import type { Recording } from './recording.ts'
 import { recordedDefinitions } from './recorded-definitions.ts'
 
@@ -12,20 +13,23 @@ const rootCaDescription = 'Contains a CA bundle that can be used to verify the k
 /** A server in memory, with what was there when a recording began. Its log is for people who look into a failure. */
 export class ReplayedServer implements AsyncDisposable {
   readonly token = 'admin-of-the-replay'
-  readonly clock: HandClock
+  readonly #clock: HandClock
+  readonly #startMs: number
   readonly log: string[] = []
   readonly #api: EmbeddedKubeApi
   readonly #committer: Committer
 
   private constructor(clock: HandClock, api: EmbeddedKubeApi, committer: Committer, log: string[]) {
-    this.clock = clock
+    this.#clock = clock
+    this.#startMs = clock.nowMs
     this.#api = api
     this.#committer = committer
     this.log = log
   }
 
   static async open({ recordedAt, needs }: Recording): Promise<ReplayedServer> {
-    const clock = new HandClock(Date.parse(recordedAt))
+    const clock = new HandClock()
+    clock.nowMs = Date.parse(recordedAt)
     const store = new MemoryStore()
     const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
     const lines: string[] = []
@@ -47,16 +51,21 @@ export class ReplayedServer implements AsyncDisposable {
     const server = new ReplayedServer(clock, api, committer, lines)
     await server.addRootCa('default')
     for (const definition of api.registry.group('apiextensions.k8s.io') === undefined ? [] : recordedDefinitions(needs)) {
-      await server.#post('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition)
+      await server.post('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition)
     }
+    // The recorded server had been running for a while.
+    server.forgetHistory()
     return server
   }
+
+  /** Lets time pass up to so long after the start of the recording. */
+  passTo(atMs: number): void { this.#clock.pass(Math.max(0, this.#startMs + atMs - this.#clock.nowMs)) }
 
   get url(): string { return this.#api.server.url }
 
   /** What the controller manager of the recorded cluster put into every namespace. */
   async addRootCa(namespace: string): Promise<void> {
-    await this.#post(`/api/v1/namespaces/${namespace}/configmaps`, {
+    await this.post(`/api/v1/namespaces/${namespace}/configmaps`, {
       apiVersion: 'v1',
       kind: 'ConfigMap',
       metadata: { name: 'kube-root-ca.crt', annotations: { 'kubernetes.io/description': rootCaDescription } },
@@ -64,17 +73,18 @@ export class ReplayedServer implements AsyncDisposable {
     })
   }
 
-  /** As if the history had become too old. */
-  forgetHistory(): void { this.#api.objects.forgetHistory() }
+  /** As if the history had become too old: of one resource or of all. */
+  forgetHistory(resource?: string): void { this.#api.objects.forgetHistory(resource) }
 
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = this.#api.close()
-    this.clock.passTo(Number.MAX_SAFE_INTEGER)
+    this.#clock.pass(kubeApiServerLimits.drainMs.value)
     await closed
     await this.#committer.close()
   }
 
-  async #post(path: string, body: Json): Promise<void> {
+  /** Rejects where it is not taken. */
+  async post(path: string, body: Json): Promise<void> {
     const response = await fetch(`${this.url}${path}`, {
       method: 'POST',
       headers: { 'authorization': `Bearer ${this.token}`, 'content-type': 'application/json' },

@@ -138,6 +138,8 @@ export class HttpHost implements AsyncDisposable {
       response.destroy()
     } finally {
       discardRest(request)
+      // A connection that is kept alive for a next request would keep the server from closing.
+      if (this.#stop.signal.aborted) this.#clock.soon(() => this.#server.closeIdleConnections())
     }
   }
 
