@@ -5,6 +5,13 @@ import type { CloseReason } from './packet-stream.ts'
 import type { BrokerOptions } from './broker.ts'
 
 const topic = 'devices/a/b/telemetry'
+
+/** CONNECT of the client `c`, with what its flags say that there is. */
+function connectBytes(name: string, level: number, flags: number, ...more: readonly string[]): Buffer {
+  const text = (value: string): Buffer => Buffer.concat([u16(value.length), Buffer.from(value)])
+  return packet(0x10, text(name), Buffer.from([level, flags]), u16(60), text('c'), ...more.map(text))
+}
+
 let running: TestBroker | undefined
 let raw: RawClient[] = []
 
@@ -96,6 +103,30 @@ describe('packet stream', () => {
     const made = await client(broker)
     made.send(publishPacket(topic, 'x'))
     await closedFor(broker, made, 'not-connect')
+  })
+
+  it.each<[string, Buffer, CloseReason, readonly string[]]>([
+    ['a level of MQTT that is not spoken here', connectBytes('MQTT', 5, 2), 'refused', ['2 0001']],
+    ['a level that nobody knows', connectBytes('MQTT', 6, 2), 'refused', ['2 0001']],
+    ['the level of another name', connectBytes('MQIsdp', 4, 2), 'refused', ['2 0001']],
+    ['another protocol', connectBytes('MQXX', 4, 2), 'malformed', []],
+    ['the reserved flag', connectBytes('MQTT', 4, 3), 'malformed', []],
+    ['a will at QoS 3', connectBytes('MQTT', 4, 0x1e, 'w', 'x'), 'malformed', []],
+    ['the QoS of no will', connectBytes('MQTT', 4, 0x0a), 'malformed', []],
+    ['a password without a user name', connectBytes('MQTT', 4, 0x42, 'p'), 'malformed', []]
+  ])('takes no CONNECT with %s', async (_what, bytes, reason, answer) => {
+    const broker = await start()
+    const made = await client(broker)
+    made.send(bytes)
+    await closedFor(broker, made, reason)
+    expect(made.packets.map(({ type, body }) => `${type} ${body.toString('hex')}`)).toEqual(answer)
+  })
+
+  it.each([['MQTT', 4], ['MQIsdp', 3], ['MQTT', 0x84]])('takes %s of level %d', async (name, level) => {
+    const made = await client(await start())
+    made.send(connectBytes(name, level, 2))
+    await until(() => made.packets.length > 0, 'CONNACK')
+    expect(made.packets[0]!.body.toString('hex')).toBe('0000')
   })
 
   it('closes what does not send CONNECT in time, a byte at a time or none', async () => {

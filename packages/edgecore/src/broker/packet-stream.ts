@@ -50,6 +50,8 @@ const socketBytesMax = 64 * 1024
 const outgoingBytesFirst = 128
 const copyBytesMax = 4096
 const lingerTicks = 4
+/** CONNACK 1 */
+const unacceptableLevel = Buffer.from([0x20, 2, 0, 1])
 const pingResponse = Buffer.from([0xd0, 0])
 const empty = Buffer.alloc(0)
 
@@ -319,8 +321,17 @@ export class PacketStream extends Duplex {
     at++
     // Protocol name, level and flags come before the keep-alive (§3.1.2).
     if (at + 2 > packet.length) { this.closeFor('malformed'); return }
-    at += 2 + packet.readUInt16BE(at) + 2
+    const nameEnd = at + 2 + packet.readUInt16BE(at)
+    const name = packet.toString('latin1', at + 2, nameEnd)
+    at = nameEnd + 2
     if (at + 4 > packet.length) { this.closeFor('malformed'); return }
+    const problem = connectProblem(name, packet[nameEnd]!, packet[nameEnd + 1]!)
+    if (problem !== undefined) {
+      // [MQTT-3.1.2-2]
+      if (problem === 'refused') this.write(unacceptableLevel)
+      this.closeFor(problem)
+      return
+    }
     const { keepaliveMaxMs } = this.#host.options
     const keepaliveMs = packet.readUInt16BE(at) * 1000
     packet.writeUInt16BE(0, at)
@@ -531,6 +542,18 @@ export class PacketStream extends Duplex {
     this.#transport.destroy()
     return false
   }
+}
+
+/** What is wrong with the beginning of a CONNECT packet: `refused` is the level of a protocol that is not spoken here. */
+function connectProblem(name: string, level: number, flags: number): 'refused' | 'malformed' | undefined {
+  if (name !== 'MQTT' && name !== 'MQIsdp') return 'malformed'
+  // Bridges of the field set the highest bit.
+  if ((level & 0x7f) !== (name === 'MQTT' ? 4 : 3)) return 'refused'
+  const willQos = (flags >> 3) & 3
+  const hasWill = (flags & 4) !== 0
+  const hasPasswordAlone = (flags & 0xc0) === 0x40
+  // [MQTT-3.1.2-3], [MQTT-3.1.2-14], [MQTT-3.1.2-13], [MQTT-3.1.2-15], [MQTT-3.1.2-22]
+  return (flags & 1) !== 0 || willQos === 3 || (!hasWill && (flags & 0x38) !== 0) || hasPasswordAlone ? 'malformed' : undefined
 }
 
 function reasonOf(error: Error | null): CloseReason {
