@@ -72,8 +72,16 @@ test.each([
 })
 
 test('what is not UTF-8 is refused', () => {
-  expect(problem(Buffer.concat([Buffer.from('{"device":"a/b","payload":"'), Buffer.from([0xff]), Buffer.from('"}')])).extensions)
-    .toMatchObject({ code: 'RECORD_INVALID', line: 1, bound: 'UTF-8' })
+  const { extensions, detail } = problem(Buffer.concat([
+    Buffer.from('{"device":"a/b","payload":"'), Buffer.from([0xff]), Buffer.from('"}')
+  ]))
+  expect(extensions).toMatchObject({ code: 'RECORD_INVALID', line: 1, bound: 'UTF-8' })
+  expect(detail).toBe('line 1: expected text in UTF-8, got bytes that are not; payloadBase64 takes any bytes')
+})
+
+test('a field that there is not is called so', () => {
+  expect(problem('{"device":"a/b","payload":1,"topic":"x"}').detail)
+    .toBe('line 1: unknown field "topic"; there are device, payload and payloadBase64')
 })
 
 test('a line and a payload have bounds', () => {

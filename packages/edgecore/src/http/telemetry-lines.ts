@@ -40,7 +40,10 @@ export function* telemetryLines(body: Buffer): Generator<TelemetryLine> {
     }
     const bytes = body.subarray(start, end)
     start = end + 1
-    if (!isUtf8(bytes)) throw badLine(line, undefined, '', 'UTF-8')
+    if (!isUtf8(bytes)) {
+      const detail = `line ${line}: expected text in UTF-8, got bytes that are not; payloadBase64 takes any bytes`
+      throw refusal(400, 'RECORD_INVALID', detail, { line, value: '', bound: 'UTF-8' })
+    }
     const text = bytes.toString('utf8').trim()
     if (text !== '') yield readLine(text, line)
   }
@@ -59,7 +62,10 @@ function readLine(text: string, line: number): TelemetryLine {
   const fields = new Map<string, string>()
   for (const [name, raw] of members(text)) {
     if (name !== 'device' && name !== 'payload' && name !== 'payloadBase64') {
-      throw badLine(line, name, raw, 'no such field; there are device, payload and payloadBase64')
+      const bound = 'device, payload and payloadBase64'
+      throw refusal(400, 'RECORD_INVALID', `line ${line}: unknown field "${shown(name)}"; there are ${bound}`, {
+        line, field: shown(name), value: shown(raw), bound
+      })
     }
     if (fields.has(name)) throw badLine(line, name, raw, 'one value')
     fields.set(name, raw)

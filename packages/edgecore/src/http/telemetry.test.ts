@@ -104,12 +104,18 @@ test('a bad line refuses them all and stores none', async () => {
 test('bounds are 413, each with its number: body, records, record', async () => {
   const edge = await edgeOf({ http: { bodyBytesMax: 2048, recordsPerRequestMax: 3 } })
   const four = await lines(edge, line('ns/n', 1).repeat(4))
-  expect([four.status, await problemOf(four)]).toMatchObject([413, { code: 'RECORDS_TOO_MANY', line: 4, bound: 3 }])
+  expect([four.status, await problemOf(four)]).toMatchObject([413, {
+    code: 'RECORDS_TOO_MANY', line: 4, bound: 3, detail: expect.stringContaining('(http.recordsPerRequestMax)') as string
+  }])
   const long = await lines(edge, line('ns/n', 'x'.repeat(2048)))
-  expect([long.status, await problemOf(long)]).toMatchObject([413, { code: 'BODY_TOO_LARGE', bound: 2048 }])
+  expect([long.status, await problemOf(long)]).toMatchObject([413, {
+    code: 'BODY_TOO_LARGE', bound: 2048, detail: 'the body may have 2048 bytes (http.bodyBytesMax)'
+  }])
   const wide = await edgeOf()
   const record = await post(wide, one, 'x'.repeat(httpLimits.recordBytes.value + 1))
-  expect([record.status, await problemOf(record)]).toMatchObject([413, { code: 'RECORD_TOO_LARGE', bound: 262_144 }])
+  expect([record.status, await problemOf(record)]).toMatchObject([413, {
+    code: 'RECORD_TOO_LARGE', bound: 262_144, detail: 'the body may have 262144 bytes'
+  }])
   expect((await post(wide, one, 'x'.repeat(httpLimits.recordBytes.value))).status).toBe(200)
   expect(await edge.records()).toEqual([])
 })
@@ -129,7 +135,9 @@ test('a body that is chunked is bounded as it comes', async () => {
   const edge = await edgeOf({ http: { bodyBytesMax: 1024 } })
   const body = ReadableStream.from([Buffer.alloc(600), Buffer.alloc(600)])
   const response = await fetch(edge.url + one, { method: 'POST', body, duplex: 'half' })
-  expect([response.status, await problemOf(response)]).toMatchObject([413, { code: 'RECORD_TOO_LARGE', bound: 1024 }])
+  expect([response.status, await problemOf(response)]).toMatchObject([413, {
+    code: 'RECORD_TOO_LARGE', bound: 1024, detail: 'the body may have 1024 bytes (http.bodyBytesMax)'
+  }])
   const wide = await edgeOf()
   const record = ReadableStream.from([Buffer.alloc(httpLimits.recordBytes.value), Buffer.alloc(1)])
   expect((await fetch(wide.url + one, { method: 'POST', body: record, duplex: 'half' })).status).toBe(413)

@@ -121,7 +121,9 @@ async function readBody(
     const detail = `expected no content encoding, got "${shown(encoding)}"`
     throw refusal(415, 'MEDIA_TYPE_UNSUPPORTED', detail, {}, { 'accept-encoding': 'identity' })
   }
-  const tooLarge = (): HttpProblem => refusal(413, code, `the body may have ${bytesMax} bytes`, { bound: bytesMax })
+  const isFixed = code === 'RECORD_TOO_LARGE' && bytesMax === httpLimits.recordBytes.value
+  const detail = `the body may have ${bytesMax} bytes${isFixed ? '' : ' (http.bodyBytesMax)'}`
+  const tooLarge = (): HttpProblem => refusal(413, code, detail, { bound: bytesMax })
   if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge()
   let body: Buffer
   try {
@@ -139,7 +141,7 @@ async function parse(body: Buffer, options: TelemetryOptions, components: Teleme
   for (const { line, topic, payload } of telemetryLines(body)) {
     if (records.length === options.recordsPerRequestMax) {
       const bound = options.recordsPerRequestMax
-      throw refusal(413, 'RECORDS_TOO_MANY', `line ${line}: a request may have ${bound} records`, { line, bound })
+      throw refusal(413, 'RECORDS_TOO_MANY', `line ${line}: a request may have ${bound} records (http.recordsPerRequestMax)`, { line, bound })
     }
     records.push(routed(topic, payload, line, components))
     parsedBytes += payload.length + topic.length
