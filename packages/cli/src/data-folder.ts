@@ -8,7 +8,7 @@ export type FoundEndpoints = Omit<PublishedEndpoints, 'pid' | 'readySince'> & Pa
 /** `<folder>/endpoints.json`; undefined where there is none. Rejects with `UP_FILE_UNREADABLE`. */
 export async function readEndpoints(folder: string): Promise<FoundEndpoints | undefined> {
   const path = join(folder, 'endpoints.json')
-  return await readJson(path, 'remove it if no daemon runs on this folder') as FoundEndpoints | undefined
+  return await readJson(path, 'remove it if no daemon runs on this folder')
 }
 
 /** The name in `<edge folder>/identity`; undefined where the node has not joined. Rejects with `UP_FILE_UNREADABLE`. */

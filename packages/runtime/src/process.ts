@@ -91,6 +91,15 @@ export async function runProgram(options: ProgramOptions, main: (program: Progra
   }
 }
 
+/** True while there is a process with this id on the machine, be it ours or not. */
+export function processExists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
 function exit(name: ExitName): never { process.exit(exitCodes[name].code) }
 
 /** An operating error says all in its message. */

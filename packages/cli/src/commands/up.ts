@@ -1,6 +1,6 @@
 import { join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { HoldfastError, makeFolder, nodeNameRule, openDataFolder, parseNodeName, type Endpoints, type NodeName } from '@holdfast/runtime'
+import { HoldfastError, makeFolder, nodeNameRule, openDataFolder, parseNodeName, processExists, type Endpoints, type NodeName } from '@holdfast/runtime'
 import { askCloudJson, cloudDefault } from '../cloud-client.ts'
 import { defineCommand, usage, type CommandHost } from '../command.ts'
 import { readEndpoints, readNodeName, type FoundEndpoints } from '../data-folder.ts'
@@ -120,16 +120,8 @@ async function refuseSecond(folders: Readonly<Record<DaemonName, string>>, signa
 
 /** What a crash left behind names a process that has ended, or a port that is somebody else's by now. */
 async function isRunning({ pid, ops }: FoundEndpoints, signal: AbortSignal): Promise<boolean> {
-  if (pid !== undefined && !exists(pid)) return false
+  if (pid !== undefined && !processExists(pid)) return false
   return await fetch(`${ops}/healthz`, { signal }).then(() => true, () => false)
-}
-
-function exists(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
 }
 
 async function joinFirst(node: NodeName, dataDir: string, cloud: Endpoints, host: CommandHost): Promise<void> {

@@ -1,4 +1,4 @@
-import { describeError, HoldfastError, HttpProblem, HttpServer } from '@holdfast/runtime'
+import { codeOfError, describeError, HoldfastError, HttpProblem, HttpServer } from '@holdfast/runtime'
 import type { HttpReply, HttpRequest, HttpRoute, Log } from '@holdfast/runtime'
 import type { Authority } from './authority.ts'
 import type { IdentityErrorCode } from './error-codes.ts'
@@ -41,12 +41,11 @@ const refusals: Readonly<Partial<Record<string, Refusal>>> = {
 
 /** The answer to an identity error, with its `code`; anything else comes back as it is, for the server's log. */
 export function identityProblem(error: unknown): unknown {
-  if (!(error instanceof HoldfastError)) return error
-  const code: string = error.code
-  const refusal = refusals[code]
+  const code = codeOfError(error)
+  const refusal = code === undefined ? undefined : refusals[code]
   if (refusal === undefined) return error
   return new HttpProblem(refusal.status, {
-    type: code, title: refusal.title, detail: error.message, extensions: { code },
+    type: code!, title: refusal.title, detail: (error as HoldfastError).message, extensions: { code },
     headers: {
       ...error instanceof JoinRateLimited && { 'retry-after': String(error.retryAfterSeconds) },
       ...refusal.status === 401 && { 'www-authenticate': 'Bearer' }

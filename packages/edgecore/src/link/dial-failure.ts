@@ -26,7 +26,7 @@ export function dialFailure(url: string, error: Error): string {
       `(${code}): it is another cluster's cloudcore, or its identity was made anew; set \`server\` to the right one, restore ` +
       'cloudcore\'s identity folder from a backup, or join again with --force')
   }
-  if (refusedByServer.test(code) || /server response: 403$/.test(error.message)) {
+  if (refusedByServer.test(code) || error.message.endsWith('server response: 403')) {
     return failure('LINK_NODE_REFUSED', `${url} does not take this node's certificate (${describeError(error)}): join again with --force`)
   }
   if (/server response: \d+$|ALPN|WRONG_VERSION_NUMBER|Sec-WebSocket/.test(`${code} ${error.message}`)) {
