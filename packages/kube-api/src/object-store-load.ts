@@ -22,7 +22,7 @@ const revisionLeap = 1_000_000_000
 
 /**
  * Reads all objects. Damaged ones are counted, logged and deleted. `suspect`: entries may be missing; then, and where some
- * were damaged, the revision leaps, durably. `revisionMin`: the revision is not below.
+ * were damaged, the revision leaps. `revisionMin`: the revision is not below. What it resolves with is durable.
  */
 export async function loadObjects(store: Store, suspect: boolean, revisionMin: number, log: Log): Promise<LoadedObjects> {
   const collections = new Map<string, ObjectCollection>()
@@ -44,11 +44,13 @@ export async function loadObjects(store: Store, suspect: boolean, revisionMin: n
     bytes += stored.json.length
   }
   if (repairs.length > 0) log.error('damaged objects were found in the database and taken out', { objects: repairs.length })
-  if (suspect || repairs.length > 0 || keptRevision === undefined) {
-    revision += revisionLeap
-    await writeSynced(store, [...repairs, { type: 'put', key: revisionKey, value: encodeRevision(revision) }])
-  }
-  return { collections, revision: Math.max(revision, revisionMin), objects, bytes }
+  // It is there from the first start on: where it is missing beside objects, something has happened to it.
+  const lost = keptRevision === undefined || (kept === undefined && objects > 0)
+  if (suspect || repairs.length > 0 || lost) revision += revisionLeap
+  revision = Math.max(revision, revisionMin)
+  // Synced, so that what was found, perhaps of a write that was never answered, is durable before anybody sees it.
+  await writeSynced(store, [...repairs, { type: 'put', key: revisionKey, value: encodeRevision(revision) }])
+  return { collections, revision, objects, bytes }
 }
 
 async function* entries(store: Store): AsyncGenerator<StoreEntry> {

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { MemoryStore } from '@holdfast/store'
+import { SimulatedDisk } from '@holdfast/store'
+import type { MemoryStore, Store } from '@holdfast/store'
+import { SeededRandom } from '@holdfast/runtime'
 import { encodeContinue, decodeContinue } from './continue-token.ts'
 import { equalJson } from './object-store-equality.ts'
 import { compareUtf8 } from './object-store-keys.ts'
@@ -166,6 +168,147 @@ test('whatever is written, listed, watched and forgotten: a store is the sequenc
       expect(shown(fixture.objects.list(selectionOf(everything), {}).items)).toEqual(twin.selected(twin.revision, everything))
     }
     fixture.objects.close()
+  }), runs)
+})
+
+type Mishap =
+  | { readonly kind: 'write', readonly writes: readonly { readonly path: string, readonly label: string | undefined }[] }
+  | { readonly kind: 'settle' | 'some' | 'crash' | 'error' }
+
+const mishap: fc.Arbitrary<Mishap> = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('write' as const),
+    writes: fc.array(fc.record({ path, label: fc.option(label, { nil: undefined }) }), { minLength: 1, maxLength: 4 }) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constantFrom('settle' as const, 'some' as const) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('crash' as const, 'error' as const) }) }
+)
+
+const turn = (): Promise<void> => new Promise(resolve => { setImmediate(resolve) })
+
+/** What is asked of the store goes to a disk that fails and loses power. */
+class Machine {
+  readonly #tasks: (() => void)[] = []
+  readonly disk: SimulatedDisk
+  store!: Store
+  fixture!: ObjectStoreFixture<Store>
+  /** Every change that was decided and may be on the disk, in order; `revision` as the store must have given it. */
+  decided: { readonly revision: number, readonly path: string, readonly label: string | undefined }[] = []
+  /** How many of them were answered as durable. */
+  acknowledged = 0
+  largestSeen = 0
+
+  constructor(seed: number) {
+    this.disk = new SimulatedDisk({}, { schedule: task => { this.#tasks.push(task) }, random: new SeededRandom(seed) })
+  }
+
+  async start(): Promise<void> {
+    this.store = await this.disk.open()
+    const opening = openObjectStore({}, this.store)
+    await this.settle()
+    this.fixture = await opening
+  }
+
+  write(of: string, value: string | undefined): void {
+    const { objects } = this.fixture
+    const before = objects.latest(keyOf(of))
+    const place = this.decided.length
+    const revision = (this.decided.at(-1)?.revision ?? objects.revision) + 1
+    const changes = (before === undefined ? undefined : labelOf(before)) !== value
+    const epoch = this.decided
+    write(objects, of, value).then(result => {
+      const { kind } = result as { kind: string }
+      expect(kind === 'none').toBe(!changes)
+      if (this.decided === epoch && changes) this.acknowledged = Math.max(this.acknowledged, place + 1)
+    }, (error: unknown) => { expect(error).toMatchObject({ code: 'STORE_FAILED' }) })
+    if (changes && this.fixture.committer.failure === undefined) this.decided.push({ revision, path: of, label: value })
+  }
+
+  /** Lets the disk do one thing. */
+  async some(): Promise<void> {
+    await turn()
+    this.#tasks.shift()?.()
+  }
+
+  async settle(): Promise<void> {
+    for (let quiet = 0; quiet < 3; quiet++) {
+      await turn()
+      for (const task of this.#tasks.splice(0)) {
+        quiet = 0
+        task()
+      }
+    }
+  }
+
+  stateAfter(count: number): string[] {
+    const state = new Map<string, string>()
+    for (const { path: of, label: value } of this.decided.slice(0, count)) {
+      if (value === undefined) state.delete(of)
+      else state.set(of, value)
+    }
+    return [...state].map(([of, value]) => `${of}=${value}`).toSorted()
+  }
+
+  state(): string[] { return shown([...this.fixture.objects.all()]).toSorted() }
+
+  /** What is there must be what some number of changes made, and no fewer than were acknowledged. */
+  check(): void {
+    const { objects } = this.fixture
+    expect(objects.revision).toBeGreaterThanOrEqual(this.largestSeen)
+    this.largestSeen = objects.revision
+    const now = this.state()
+    const counts = Array.from({ length: this.decided.length + 1 - this.acknowledged }, (_, i) => this.acknowledged + i)
+      .filter(count => JSON.stringify(this.stateAfter(count)) === JSON.stringify(now))
+    expect(counts).not.toEqual([])
+    // What is there now is where the story goes on.
+    this.decided = now.map(text => {
+      const [of = '', value] = text.split('=')
+      return { revision: objects.revision, path: of, label: value }
+    })
+    this.acknowledged = this.decided.length
+  }
+}
+
+test('whatever fails, and whenever the power goes: what was acknowledged is there, and no revision comes twice', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(mishap, { maxLength: 40 }), fc.nat(), async (mishaps, seed) => {
+    const machine = new Machine(seed)
+    await machine.start()
+    for (const one of mishaps) {
+      switch (one.kind) {
+        case 'write':
+          for (const { path: of, label: value } of one.writes) machine.write(of, value)
+          break
+        case 'some':
+          await machine.some()
+          break
+        case 'settle':
+          await machine.settle()
+          expect(machine.state()).toEqual(machine.stateAfter(machine.decided.length))
+          machine.check()
+          break
+        case 'crash':
+          machine.disk.crash()
+          await machine.settle()
+          machine.fixture.objects.close()
+          await machine.start()
+          machine.check()
+          break
+        case 'error': {
+          machine.write('a/x', machine.fixture.objects.latest(keyOf('a/x')) === undefined ? 'red' : undefined)
+          machine.disk.failNextWrite('EIO')
+          await machine.settle()
+          const { committer, objects } = machine.fixture
+          expect(committer.failure).toBeDefined()
+          await machine.store.close()
+          machine.store = await machine.disk.open()
+          const reopening = objects.reopen(machine.store, false)
+          await machine.settle()
+          await reopening
+          committer.resume(machine.store)
+          machine.check()
+          break
+        }
+      }
+    }
+    machine.fixture.objects.close()
   }), runs)
 })
 
