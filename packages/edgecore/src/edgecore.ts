@@ -4,7 +4,7 @@ import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, openDataFolder
 import type { Failpoint, Log, Service } from '@holdfast/runtime'
 import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions } from '@holdfast/store'
-import { Broker, MqttListener } from './broker/index.ts'
+import { Broker, BrokerSalvage, MqttListener } from './broker/index.ts'
 import type { EdgecoreConfig } from './config.ts'
 import { DeviceApi } from './http/index.ts'
 import { loadIdentity } from './identity.ts'
@@ -44,7 +44,8 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     log,
     salvage: async (entries, store) => {
       const objects = new ObjectSalvage(store)
-      return { ...await salvageOutbox(objects.taking(entries), store), ...objects.counts }
+      const broker = new BrokerSalvage(store)
+      return { ...await salvageOutbox(broker.taking(objects.taking(entries)), store), ...objects.counts, ...broker.counts }
     },
     onCommit: metrics.onCommit,
     failpoint
@@ -62,6 +63,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     : undefined))
   const peer = await PeerMemory.open(database.store, committer)
   const table = await openObjectTable({ suspect: database.suspect }, database.store, { committer, clock, random, log })
+  await database.trust()
   const link = new Link({
     bootId,
     software: version,

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { HoldfastError, SeededRandom, silentLog } from '@holdfast/runtime'
 import type { Clock } from '@holdfast/runtime'
 import { Database } from './database.ts'
-import { writeSynced } from './outbox-load.ts'
+import { writeSynced } from './write-synced.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import type { Store, StoreEntry, StoreOpener } from './store.ts'
 
@@ -16,6 +16,8 @@ class Bench {
   /** Errors that the next openings fail with. */
   readonly openErrors: HoldfastError[] = []
   readonly salvaged: string[] = []
+  /** A salvage ends here, as if the process did. */
+  salvageStopsAt = Infinity
   readonly disk = new SimulatedDisk({}, { random: new SeededRandom(3), schedule: task => { setImmediate(task) } })
   readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
 
@@ -37,8 +39,8 @@ class Bench {
       if (error !== undefined) throw error
       return await this.disk.open()
     },
-    quarantine: async () => await this.disk.quarantine(),
-    salvage: place => this.disk.salvage(place)
+    trust: async () => { await this.disk.trust() },
+    rebuild: async fill => await this.disk.rebuild(fill)
   }
 
   async open(): Promise<Database> {
@@ -51,7 +53,9 @@ class Bench {
         giveUpBallast: async () => { this.ballast = false }
       },
       salvage: async (entries: AsyncIterable<StoreEntry>, store: Store) => {
+        this.salvaged.length = 0
         for await (const { key, value } of entries) {
+          if (this.salvaged.length === this.salvageStopsAt) throw new Error('killed here')
           this.salvaged.push(key.toString())
           await writeSynced(store, [{ type: 'put', key, value }])
         }
@@ -141,6 +145,68 @@ describe('an unreadable store', () => {
     const database = await bench.open()
     expect([bench.salvaged, database.quarantines, database.suspect]).toEqual([['a'], 1, true])
     await put(database, 'b')
+    await database.close()
+  })
+
+  test('is salvaged again from what was set aside where a salvage was cut short, and what is missing is told', async () => {
+    const bench = new Bench()
+    const before = await bench.open()
+    for (const name of ['a', 'b', 'c', 'd']) await put(before, name)
+    await before.close()
+    bench.disk.becomeUnreadable(0)
+    bench.salvageStopsAt = 2
+    for (let start = 0; start < 3; start++) await expect(bench.open()).rejects.toThrow()
+    bench.salvageStopsAt = Infinity
+    const database = await bench.open()
+    expect([bench.salvaged, database.suspect]).toEqual([['a', 'b', 'c', 'd'], true])
+    expect((await database.store.get(Buffer.from('d')))?.toString()).toBe('d')
+    await database.close()
+  })
+
+  test('is suspect at every start until what may be missing has been written down', async () => {
+    const bench = new Bench()
+    await (await bench.open()).close()
+    bench.disk.becomeUnreadable(0)
+    for (let start = 0; start < 3; start++) {
+      const database = await bench.open()
+      expect(database.suspect).toBe(true)
+      await database.close()
+    }
+    const database = await bench.open()
+    await database.trust()
+    expect(database.suspect).toBe(false)
+    await database.close()
+    expect((await bench.open()).suspect).toBe(false)
+  })
+
+  test('met by a write is salvaged as often as it takes, and never the copy', async () => {
+    const bench = new Bench()
+    const database = await bench.open()
+    for (const name of ['a', 'b', 'c', 'd']) await put(database, name)
+    const suspects: boolean[] = []
+    let hookFails = true
+    database.onReopened(async (_store, suspect) => {
+      suspects.push(suspect)
+      if (hookFails) { hookFails = false; throw new Error('not yet') }
+    })
+    bench.salvageStopsAt = 2
+    database.committer.fail(new HoldfastError('STORE_CORRUPT', 'a damaged table'))
+    await bench.until(() => bench.salvaged.length === 2)
+    bench.salvageStopsAt = Infinity
+    await bench.until(() => database.committer.failure === undefined)
+    expect([bench.salvaged, database.quarantines, suspects, database.suspect]).toEqual([['a', 'b', 'c', 'd'], 1, [true, true], false])
+    await database.close()
+  })
+
+  test('is salvaged as far as the disk has room', async () => {
+    const bench = new Bench()
+    const before = await bench.open()
+    await put(before, 'a')
+    await before.close()
+    bench.disk.becomeUnreadable(0)
+    bench.freeBytes = floorBytes / 2 - 1
+    const database = await bench.open()
+    expect([bench.salvaged, bench.ballast, database.suspect]).toEqual([[], false, true])
     await database.close()
   })
 

@@ -7,8 +7,10 @@ import { decodeAcked, decodeEpoch, decodeLane, encodeEpoch, encodeLane, isOutbox
   tableEnd } from './outbox-format.ts'
 import type { EpochEntry } from './outbox-format.ts'
 import type { HeldBatch, OutboxLane } from './outbox-lane.ts'
+import { salvageTables } from './salvage-tables.ts'
 import type { Store, StoreEntry, WriteOp } from './store.ts'
 import { tables } from './tables.ts'
+import { writeSynced } from './write-synced.ts'
 
 export interface LoadComponents {
   readonly bootId: BootId
@@ -308,42 +310,22 @@ async function scanAll(store: Store, table: number, lane?: number): Promise<Stor
   }
 }
 
-export function writeSynced(store: Store, ops: readonly WriteOp[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    store.write(ops, { sync: true }, error => {
-      if (error === undefined) resolve()
-      else reject(error)
-    })
-  })
-}
-
 /**
  * Copies what is sound of a quarantined outbox into a new store, in steps of about 1 MiB; call before Outbox.open with
  * `suspect: true`. Resolves with the batches taken over and the entries that were damaged.
  */
 export async function salvageOutbox(entries: AsyncIterable<StoreEntry>, store: Store): Promise<{ batches: number,
   damaged: number }> {
-  let ops: WriteOp[] = []
-  let bytes = 0
   const result = { batches: 0, damaged: 0 }
-  for await (const { key, value } of entries) {
-    if (!isOutboxKey(key)) continue
-    if (key[0] === tables.outboxBatch) {
-      const header = key.length === 11 ? tryHeader(value) : undefined
-      if (header === undefined || header.base !== offsetOfKey(key)) {
-        result.damaged++
-        continue
-      }
-      result.batches++
-    }
-    ops.push({ type: 'put', key, value })
-    bytes += value.length
-    if (bytes > 1024 * 1024) {
-      await writeSynced(store, ops)
-      ops = []
-      bytes = 0
-    }
-  }
-  if (ops.length > 0) await writeSynced(store, ops)
+  const rest = salvageTables(entries, store, ({ key, value }) => {
+    if (!isOutboxKey(key)) return 'leave'
+    if (key[0] !== tables.outboxBatch) return 'take'
+    const header = key.length === 11 ? tryHeader(value) : undefined
+    const sound = header !== undefined && header.base === offsetOfKey(key)
+    result[sound ? 'batches' : 'damaged']++
+    return sound ? 'take' : 'leave'
+  })
+  // Nothing is passed on, so that the first step is the last.
+  await rest.next()
   return result
 }

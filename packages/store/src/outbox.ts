@@ -1,4 +1,5 @@
-import { BatchBuilder, BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, lanesMax, readBatchHeader, restampEpoch } from '@holdfast/protos'
+import { BatchBuilder, BatchError, batchNext, checkBatchBody, encodeGap, epochFromBytes, lanesMax, readBatchHeader,
+  restampEpoch } from '@holdfast/protos'
 import type { BatchHeader, BootId, Epoch, GapReason, HelloLane, RecordTopic, Watermark } from '@holdfast/protos'
 import { HoldfastError, describeError, inertFailpoint, invariant } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random } from '@holdfast/runtime'
@@ -7,9 +8,10 @@ import { encodeAcked, encodeEpoch, encodeLane, laneKey, offsetKey, offsetOfKey }
 import type { EpochEntry } from './outbox-format.ts'
 import { OutboxLane, vanishedLaneOptions } from './outbox-lane.ts'
 import type { BatchPlace, HeldBatch, LaneOptions } from './outbox-lane.ts'
-import { gapParts, loadLane, loadLaneNames, tryGap, tryHeader, writeSynced } from './outbox-load.ts'
+import { gapParts, loadLane, loadLaneNames, tryGap, tryHeader } from './outbox-load.ts'
 import type { Store, StoreEntry, WriteOp } from './store.ts'
 import { tables } from './tables.ts'
+import { writeSynced } from './write-synced.ts'
 
 export interface OutboxOptions {
   /** Lanes by name. A lane that is stored but not named here is drained at low priority. */

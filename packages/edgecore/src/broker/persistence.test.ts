@@ -3,7 +3,10 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { SystemClock } from '@holdfast/runtime'
 import { Committer } from '@holdfast/store'
+import type { StoreEntry } from '@holdfast/store'
 import { describe, expect, it } from 'vitest'
+import { BrokerSalvage } from './broker-salvage.ts'
+import { retainedKey } from './persistence-format.ts'
 import { DurablePersistence } from './persistence.ts'
 import type { PersistenceOptions, PublishPacket } from './persistence.ts'
 import { GateStore, persistenceOptions } from '../testing/broker-harness.ts'
@@ -67,6 +70,36 @@ describe('persistence', () => {
     await again.setup({ id: 'later' })
     expect(again.orphanedWills().map(will => [will.topic, String(will.payload), will.clientId, will.brokerId])).toEqual([['w', 'gone', 'c', 'now']])
     expect(again.sessionCount).toBe(1)
+  })
+
+  it('comes out of a salvaged store, but for the QoS 2 identifiers', async () => {
+    const { store, committer, persistence } = await open()
+    await new Promise<void>(resolve => { persistence.openSession('c', {}, () => resolve()) })
+    await persistence.addSubscriptions({ id: 'c' }, [{ topic: 'a/+', qos: 2 }])
+    await persistence.storeRetained({ ...message('r', 'kept'), retain: true })
+    await persistence.outgoingEnqueueCombi(persistence.match('a/x'), message('a/x', 'one', 1))
+    await persistence.putWill({ id: 'c' }, message('w', 'gone'))
+    const commit = committer.gather({ bytes: 1 })
+    persistence.putQos2(commit, 'c', message('t', 'x', 2, 7))
+    commit.put(retainedKey('harmed'), Buffer.from('nonsense'))
+    commit.put(Buffer.from([1]), Buffer.from('of others'))
+    await committer.flush()
+
+    const everything = async function* (): AsyncGenerator<StoreEntry> {
+      yield* await store.scan({ gte: Buffer.from([0]), lt: Buffer.from([0xff]) })
+    }
+    const salvaged = new GateStore()
+    const salvage = new BrokerSalvage(salvaged)
+    const passed: number[] = []
+    for await (const { key } of salvage.taking(everything())) passed.push(key[0]!)
+    expect(passed).toEqual([1, 0x26])
+    expect(salvage.counts).toEqual({ brokerEntries: 5, damagedBrokerEntries: 1 })
+    const again = (await open(salvaged)).persistence
+    expect(again.counters.unreadable).toBe(0)
+    expect(await again.subscriptionsByClient({ id: 'c' })).toEqual([{ topic: 'a/+', qos: 2 }])
+    expect((await listOf(again.createRetainedStream('#'))).map(({ topic, payload }) => [topic, String(payload)])).toEqual([['r', 'kept']])
+    expect((await listOf(again.outgoingStream({ id: 'c' }))).map(({ payload }) => String(payload))).toEqual(['one'])
+    expect(again.qos2Count).toBe(0)
   })
 
   it('forgets the QoS 2 identifiers of clean sessions at a restart', async () => {
