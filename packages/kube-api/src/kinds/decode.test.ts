@@ -139,6 +139,7 @@ describe('unknown and duplicate fields', () => {
     ['{"a":{"a":{"a":1}}, "b" : {"a":1 , "a" : 1 , "a":2}}', ['b.a', 'b.a']],
     ['[[1,{"x":1,"x":2}]]', ['[0][1].x'.slice(1)]],
     ['{"a":"x\\\\","a":1}', ['a']],
+    ['{"x":"\\"","y":1,"y":2}', ['y']],
     ['"\\', []]
   ])('duplicates of %s', (text, expected) => {
     expect(duplicateFields(text)).toEqual(expected)

@@ -30,7 +30,7 @@ export function duplicateFields(text: string): string[] {
         break
       case ',':
         if (frame?.kind === 'list') frame.index++
-        keyExpected = frame?.kind === 'object'
+        keyExpected = true
         break
       case '"': {
         const end = endOfString(text, at)

@@ -42,6 +42,8 @@ describe('a Node', () => {
       'Name': 'bare', 'Status': 'Unknown,SchedulingDisabled', 'Roles': '<none>', 'Age': '5m', 'Version': '', 'Internal-IP': '<none>',
       'External-IP': '<none>', 'OS-Image': '<unknown>', 'Kernel-Version': '<unknown>', 'Container-Runtime': '<unknown>'
     })
+    const twice = created(resource, { metadata: { name: 'a' }, status: { conditions: [{ type: 'Ready', status: 'False' }, { type: 'Ready', status: 'True' }] } })
+    expect(row(resource, twice)['Status']).toBe('Ready')
     const away = created(resource, { metadata: { name: 'a' }, status: { conditions: [{ type: 'Ready', status: 'Unknown' }] } })
     expect(row(resource, away)['Status']).toBe('NotReady')
     expect(resource.columns.filter(({ priority }) => priority === 0).map(({ name }) => name)).toEqual(['Name', 'Status', 'Roles', 'Age', 'Version'])

@@ -55,7 +55,7 @@ function setContainerDefaults(container: Container): void {
 
 /** What has no tag, or `latest`, is pulled each time; what has another or a digest is not. */
 export function pullPolicyOf(image: string): string {
-  if (image === '' || image.includes('@')) return 'IfNotPresent'
+  if (image === '') return 'IfNotPresent'
   const lastPart = image.slice(image.lastIndexOf('/') + 1)
   const tag = lastPart.includes(':') ? lastPart.slice(lastPart.indexOf(':') + 1) : 'latest'
   return tag === 'latest' ? 'Always' : 'IfNotPresent'

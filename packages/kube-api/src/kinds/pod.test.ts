@@ -151,6 +151,7 @@ describe('what is refused of a Pod', () => {
 
   test.each<[string, JsonObject, string[]]>([
     ['two sources', { emptyDir: {}, configMap: { name: 'x' } }, ['.configMap FieldValueForbidden']],
+    ['two sources in another order', { hostPath: { path: '/x' }, emptyDir: {} }, ['.hostPath FieldValueForbidden']],
     ['configMap without a name', { configMap: {} }, ['.configMap.name FieldValueRequired']],
     ['secret without a name', { secret: { items: [{ key: 'a', path: '../b' }] } }, ['.secret.secretName FieldValueRequired', '.secret.items[0].path FieldValueInvalid']],
     ['mode', { configMap: { name: 'x', defaultMode: 512 } }, ['.configMap.defaultMode FieldValueInvalid']],
@@ -259,6 +260,7 @@ describe('a Pod\'s row', () => {
     ['is gated', '0/2 SchedulingGated 0', { phase: 'Pending', conditions: [{ type: 'PodScheduled', reason: 'SchedulingGated' }] }],
     ['runs', '2/2 Running 0', { phase: 'Running', containerStatuses: [running, running] }],
     ['waits', '1/2 CrashLoopBackOff 0', { phase: 'Running', containerStatuses: [waiting('CrashLoopBackOff'), running] }],
+    ['waits twice, of which the first is told', '0/2 CrashLoopBackOff 0', { phase: 'Running', containerStatuses: [waiting('CrashLoopBackOff'), waiting('ErrImagePull')] }],
     ['restarts', '2/2 Running 5 (65s ago)', { phase: 'Running', containerStatuses: [
       { ...running, restartCount: 2, lastState: { terminated: { finishedAt: '2026-11-21T11:00:00Z' } } },
       { ...running, restartCount: 3, lastState: { terminated: { finishedAt: '2026-11-21T11:03:55Z' } } }] }],
