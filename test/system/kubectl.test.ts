@@ -68,13 +68,15 @@ beforeAll(async () => {
   const [certificate, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
   await check('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
     '-subj', '/CN=kube-api', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', certificate])
+  await makeClientCertificate()
   const clock = new SystemClock()
   store = await LevelStore.open({ path: join(folder, 'db') })
   committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
   const [certificatePem, keyPem] = await Promise.all([certificate, key].map(path => readFile(path, 'utf8')))
   api = await EmbeddedKubeApi.open({
     server: {
-      name: 'kube-api', host: '127.0.0.1', port: 0, tls: { certificatePem: certificatePem!, keyPem: keyPem! },
+      name: 'kube-api', host: '127.0.0.1', port: 0,
+      tls: { certificatePem: certificatePem!, keyPem: keyPem!, clientCaPem: await readFile(join(folder, 'client-ca.pem'), 'utf8') },
       tokens: [{ token: 'a-token-of-this-test', user: { name: 'admin', groups: ['system:masters'] } }],
       version: { major: '1', minor: '32', gitVersion: 'v1.32.0-holdfast', gitCommit: '', buildDate: '2026-01-01T00:00:00Z', platform: '' }
     },
@@ -92,6 +94,16 @@ afterAll(async () => {
   await store.close()
   await rm(folder, { recursive: true })
 })
+
+/** For user `operator`, signed by a CA of its own. */
+async function makeClientCertificate(): Promise<void> {
+  const at = (name: string): string => join(folder, name)
+  const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+  await check('openssl', ['req', '-x509', ...curve, '-days', '2', '-subj', '/CN=clients', '-keyout', at('ca-key.pem'), '-out', at('client-ca.pem')])
+  await check('openssl', ['req', ...curve, '-subj', '/O=operators/CN=operator', '-keyout', at('client-key.pem'), '-out', at('client.csr')])
+  await check('openssl', ['x509', '-req', '-in', at('client.csr'), '-CA', at('client-ca.pem'), '-CAkey', at('ca-key.pem'),
+    '-CAcreateserial', '-days', '2', '-out', at('client.pem')])
+}
 
 const kubeconfigPath = (): string => join(folder, 'kubeconfig')
 
@@ -162,6 +174,16 @@ describe.each(programs)('$name', ({ path, absent }) => {
     // Of what is gone before it is asked for, 1.20 says that there is nothing to wait for.
     await gone.catch((error: unknown) => { expect(String(error)).toMatch(/NotFound|no matching resources/) })
     expect(await refused(['get', 'namespace', 'passing'])).toContain('NotFound')
+  })
+
+  it('is known by its certificate, and refused with another CA\'s', async () => {
+    const server = ['--server', api.server.url, '--certificate-authority', join(folder, 'cert.pem')]
+    const certificate = (cert: string, key: string): string[] =>
+      ['--kubeconfig', '/dev/null', ...server, '--client-certificate', join(folder, cert), '--client-key', join(folder, key), 'get', 'namespaces']
+    expect(await check(path, certificate('client.pem', 'client-key.pem'))).toContain('kube-system')
+    const { code, stderr } = await run(path, certificate('cert.pem', 'key.pem'))
+    expect(code).not.toBe(0)
+    expect(stderr).toMatch(/Forbidden|cannot/)
   })
 
   it('is told what is wrong', async () => {

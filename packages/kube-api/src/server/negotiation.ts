@@ -13,7 +13,7 @@ const rangesMax = 32
 
 /**
  * The media ranges of an Accept header, best first; ranges of equal quality in the order in which they were sent
- * (RFC 9110 §12.5.1). No header is the same as any type.
+ * (RFC 9110 §12.5.1). Without a header every type will do.
  */
 export function parseAccept(header: string | undefined): MediaRange[] {
   if (header === undefined || header.trim() === '') return [{ type: '*/*', parameters: new Map(), quality: 1 }]
