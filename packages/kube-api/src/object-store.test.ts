@@ -186,6 +186,40 @@ describe('writing', () => {
   })
 })
 
+test('while growth is refused, what makes room goes on', async () => {
+  const { objects } = await made()
+  await put(objects, 'a', { k: 'x'.repeat(100) })
+  await put(objects, 'b')
+  objects.refuseGrowth(new StatusError(429, 'TooManyRequests', 'the disk is nearly full', { retryAfterSeconds: 10 }))
+  await expect(put(objects, 'c')).rejects.toMatchObject({ code: 429 })
+  await expect(put(objects, 'b', { k: 'x' })).rejects.toMatchObject({ code: 429 })
+  expect([(await put(objects, 'a')).kind, (await remove(objects, 'b')).kind]).toEqual(['put', 'deleted'])
+  objects.refuseGrowth(undefined)
+  await put(objects, 'c')
+})
+
+test('a hundred watches see every one of a thousand changes, in order, and nothing piles up', async () => {
+  const { objects } = await made({ historyEventsMax: 200 })
+  const lasts = Array.from({ length: 100 }, () => 0)
+  const ends: WatchEnd[] = []
+  const reading = lasts.map(async (_, i) => {
+    const watch = objects.watch({ resource: 'configmaps', namespace: undefined }, {}, { ended: end => { ends.push(end) } })
+    for await (const events of watch) {
+      for (const event of events) {
+        if (event.revision !== lasts[i]! + 1) throw new Error(`after ${lasts[i]} came ${event.revision}`)
+        lasts[i] = event.revision
+      }
+      if (lasts[i] === 1000) break
+    }
+  })
+  for (let n = 0; n < 100; n++) {
+    await Promise.all(Array.from({ length: 10 }, (_, i) => put(objects, `c${i}`, { n: String(n) })))
+    expect(objects.stats.historyEvents).toBeLessThanOrEqual(200)
+  }
+  await Promise.all(reading)
+  expect([new Set(lasts), new Set(ends), objects.stats.watches]).toEqual([new Set([1000]), new Set(['closed']), 0])
+})
+
 describe('the disk', () => {
   async function restarted(before: Made, options: ObjectStoreOptions = {}): Promise<Made> {
     await before.committer.close()

@@ -74,6 +74,7 @@ export class ObjectStore implements ObjectWriter {
   /** Objects and their JSON, with what is on its way. */
   #objects: number
   #bytes: number
+  #growthRefusal: StatusError | undefined
   /** A commit of ours failed: what is on the disk is known again after `reopen`. */
   #failed = false
   #closed = false
@@ -268,6 +269,12 @@ export class ObjectStore implements ObjectWriter {
     })
   }
 
+  /**
+   * New objects, and changes that make one larger, are refused with this until it is taken back with `undefined`; what makes
+   * room goes on. For a disk that is nearly full.
+   */
+  refuseGrowth(refusal: StatusError | undefined): void { this.#growthRefusal = refusal }
+
   /** Puts what was decided on its way; undefined where it changes nothing. Throws StatusError at a bound. */
   #change(key: ObjectKey, previous: StoredObject | undefined, decision: WriteDecision): PendingChange | undefined {
     switch (decision.kind) {
@@ -302,6 +309,7 @@ export class ObjectStore implements ObjectWriter {
         `Request entity too large: ${resource} "${name}" has ${next.json.length} bytes as JSON, the limit is ${bytesMax}`)
     }
     const grown = next.json.length - (previous?.json.length ?? 0)
+    if (grown > 0 && this.#growthRefusal !== undefined) throw this.#growthRefusal
     const bound = previous === undefined && this.#objects >= this.#objectsMax
       ? `${this.#objectsMax} objects`
       : grown > 0 && this.#bytes + grown > this.#storeBytesMax ? `${this.#storeBytesMax} bytes of objects` : undefined
