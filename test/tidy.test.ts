@@ -123,7 +123,7 @@ test('lines fit the page', () => {
 })
 
 /** Written like codes, and not codes of ours: of the system and its libraries, environment variables, examples. */
-const otherNames = /^(ERR_|LEVEL_|HOLDFAST_|KEY_NAME$|MY_NAME$)/
+const otherNames = /^(ERR_|LEVEL_|HOLDFAST_|MULTIPLE_DOCS$|KEY_NAME$|MY_NAME$)/
 /** Of codecs, for programs that read with them; no program of ours shows them. */
 const codecCodes = ['BATCH_STREAM_MALFORMED']
 

@@ -1,6 +1,8 @@
 import { join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { HoldfastError, makeFolder, nodeNameRule, openDataFolder, parseNodeName, processExists, type Endpoints, type NodeName } from '@holdfast/runtime'
+import {
+  HoldfastError, makeFolder, nodeNameRule, openDataFolder, parseNodeName, processExists, type Endpoints, type NodeName
+} from '@holdfast/runtime'
 import { askCloudJson, cloudDefault } from '../cloud-client.ts'
 import { defineCommand, usage, type CommandHost } from '../command.ts'
 import { readEndpoints, readNodeName, type FoundEndpoints } from '../data-folder.ts'
