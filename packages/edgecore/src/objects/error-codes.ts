@@ -4,7 +4,8 @@ import type { ErrorTable } from '@holdfast/runtime'
 export const objectErrorCodes = {
   OBJECT_REFUSED: {
     cause: 'The cloud sent an object that this node cannot hold: its key, size, version or content is not what the protocol says.',
-    remedy: 'Nothing of its batch was stored, and nothing more comes down in this session. The message names the object; where edgecore is older than cloudcore, upgrade it.',
+    remedy: 'Nothing of its batch was stored, and nothing more comes down in this session. The message names the object; '
+      + 'where edgecore is older than cloudcore, upgrade it.',
     retryable: false
   }
 } as const satisfies ErrorTable

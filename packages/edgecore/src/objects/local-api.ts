@@ -115,9 +115,10 @@ function readersOnly(anonymousReads: boolean): Authorizer {
   return (user, attributes) => {
     const { verb, target, path } = attributes
     if (target !== undefined && !readingVerbs.includes(verb)) {
-      return new StatusError(403, 'Forbidden', 'this node serves what the cluster has sent to it, for reading only: change it in the cluster', {
-        ...target.name !== undefined && { name: target.name }, group: target.group, kind: target.plural
-      })
+      const { name, group, plural } = target
+      return new StatusError(403, 'Forbidden',
+        'this node serves what the cluster has sent to it, for reading only: change it in the cluster',
+        { ...name !== undefined && { name }, group, kind: plural })
     }
     if (user.name === localUser.name || isOpenPath(path)) return undefined
     return anonymousReads && target?.plural !== 'secrets' ? undefined : forbiddenTo(user, attributes)

@@ -126,7 +126,8 @@ export class ObjectCommit {
     const counted = { items: before + added, sequence: known === undefined || before === 0 ? sequence : known.sequence }
     this.#namespaces.set(name, counted)
     const stored = nameKey(tables.objectNamespace, name)
-    const change = { sequence, what: 'namespace' as const, collection: '', key: name, previousSequence: before === 0 ? 0 : counted.sequence }
+    const previousSequence = before === 0 ? 0 : counted.sequence
+    const change = { sequence, what: 'namespace' as const, collection: '', key: name, previousSequence }
     if (before === 0) {
       this.#commit.put(stored, encodeText(stored, String(sequence)))
       this.#changes.push({ ...change, value: noBytes, previous: undefined })
