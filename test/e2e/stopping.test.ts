@@ -12,8 +12,10 @@ it('connections that never say a word do not keep a daemon from stopping', async
   await using fleet = await Fleet.start()
   const edge = await fleet.join('edge-1')
   await edge.start()
-  for (const url of [fleet.cloud, edge].flatMap(({ endpoints: { tunnel, https, mqtt, http, ops } }) => [tunnel, https, mqtt, http, ops])) {
-    if (url === undefined) continue
+  const urls = [fleet.cloud, edge].flatMap(({ endpoints: { tunnel, https, mqtt, http, ops } }) => [tunnel, https, mqtt, http, ops])
+    .filter(url => url !== undefined)
+  expect(urls).toHaveLength(6)
+  for (const url of urls) {
     const { hostname, port } = new URL(url)
     const socket = connect(Number(port), hostname)
     socket.on('error', () => {})

@@ -26,7 +26,8 @@ export function nodesRoute(components: NodesComponents): HttpRoute {
       } catch (error) {
         if (!hasCode(error, 'LOG_UNAVAILABLE')) throw error
         throw new HttpProblem(503, {
-          type: 'LOG_UNAVAILABLE', title: 'Cloud log unavailable', detail: describeError(error), headers: { 'retry-after': '1' }
+          type: 'LOG_UNAVAILABLE', title: 'Cloud log unavailable', detail: describeError(error), headers: { 'retry-after': '1' },
+          extensions: { code: 'LOG_UNAVAILABLE' }
         })
       }
       const seen = new Map([...presence.nodes()].map(node => [node.name, node]))

@@ -222,7 +222,10 @@ describe('GET /v1/records', () => {
     const response = await get('')
     expect(response.status).toBe(503)
     expect(response.headers.get('retry-after')).toBe('1')
-    expect((await fetch(`${server.url}/v1/nodes`)).status).toBe(503)
+    expect(await response.json()).toMatchObject({ code: 'LOG_UNAVAILABLE' })
+    const nodes = await fetch(`${server.url}/v1/nodes`)
+    expect([nodes.status, await nodes.json()]).toMatchObject([503, { code: 'LOG_UNAVAILABLE' }])
+    expect(await (await get('?limit=0')).json()).toMatchObject({ code: 'PARAMETER_INVALID' })
   })
 
   it('GET /v1/nodes joins what the log and the hub know', async () => {

@@ -76,7 +76,8 @@ export function recordsRoute(components: RecordsComponents): HttpRoute {
       }
       if (readers >= cloudLogLimits.readersMax.value) {
         throw new HttpProblem(503, {
-          title: 'Too many readers', detail: `${cloudLogLimits.readersMax.value} readers are being served; try again`,
+          type: 'READERS_TOO_MANY', title: 'Too many readers', extensions: { code: 'READERS_TOO_MANY' },
+          detail: `${cloudLogLimits.readersMax.value} readers are being served; try again`,
           headers: { 'retry-after': '5' }
         })
       }
@@ -169,7 +170,8 @@ function readProblem(error: unknown, query: RecordsQuery): unknown {
   if (hasCode(error, 'CURSOR_INVALID')) return badParameter('cursor', query.cursor ?? '', 'a cursor as it was received')
   if (hasCode(error, 'LOG_UNAVAILABLE')) {
     return new HttpProblem(503, {
-      type: 'LOG_UNAVAILABLE', title: 'Cloud log unavailable', detail: describeError(error), headers: { 'retry-after': '1' }
+      type: 'LOG_UNAVAILABLE', title: 'Cloud log unavailable', detail: describeError(error), headers: { 'retry-after': '1' },
+      extensions: { code: 'LOG_UNAVAILABLE' }
     })
   }
   return error
@@ -179,6 +181,6 @@ function badParameter(parameter: string, value: string, expected: string): HttpP
   const shown = value.length > 128 ? `${value.slice(0, 128)}…` : value
   return new HttpProblem(400, {
     type: 'PARAMETER_INVALID', title: 'Bad parameter', detail: `${parameter}: expected ${expected}, got "${shown}"`,
-    extensions: { parameter, value: shown, bound: expected }
+    extensions: { code: 'PARAMETER_INVALID', parameter, value: shown, bound: expected }
   })
 }
