@@ -11,11 +11,12 @@ import { jsonReply } from './json-reply.ts'
 import { kubeApiServerLimits as limits } from './limits.ts'
 import { negotiate, type Representation } from './negotiation.ts'
 import type { ObjectRequest } from './object-request.ts'
+import { listPieces } from './object-view.ts'
 import { notFound } from './refusals.ts'
 import { parseBoolean, parseInteger } from './request-options.ts'
 import { selectionOf } from './selection.ts'
 import { failureStatus } from './status-body.ts'
-import { columnDefinitions, parseIncludedObject, partialMetadata, table, tableRow } from './tables.ts'
+import { columnDefinitions, parseIncludedObject, partialMetadata, table, tableHead, tableRow } from './tables.ts'
 
 const forms = ['table', 'partial-metadata'] as const
 
@@ -56,7 +57,7 @@ export class ObjectReads {
   }
 
   async list(request: ObjectRequest): Promise<ApiReply> {
-    const { resource, view, query, headers } = request
+    const { query, headers } = request
     const form = negotiate(headers.accept, forms, true)
     if (query.has('sendInitialEvents')) throw sendInitialEventsOnList()
     parseInteger(query, 'timeoutSeconds')
@@ -71,28 +72,21 @@ export class ObjectReads {
       ...(token !== '' || request.isCustom) && { continue: token },
       ...remainingItemCount !== undefined && { remainingItemCount }
     }
-    if (form === 'object') {
-      const [head, tail] = view.listFrame(metadata)
-      return { status: 200, headers: jsonHeaders, body: pieces(head, items, item => view.listItem(item), tail) }
-    }
+    return { status: 200, headers: jsonHeaders, body: this.#listOf(request, form, metadata, items) }
+  }
+
+  #listOf(
+    { resource, view, query }: ObjectRequest, form: Representation, metadata: JsonObject, items: readonly StoredObject[]
+  ): Iterable<string> {
+    if (form === 'object') return view.list(metadata, items)
     if (form === 'partial-metadata') {
       const head = { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata }
-      return {
-        status: 200,
-        headers: jsonHeaders,
-        body: pieces(`${JSON.stringify(head).slice(0, -1)},"items":[`, items,
-          item => JSON.stringify(partialMetadata(view.of(item).object)), ']}\n')
-      }
+      return listPieces(head, 'items', items, item => JSON.stringify(partialMetadata(view.of(item).object)))
     }
     const included = parseIncludedObject(query)
     const nowMs = this.#clock.wallMs()
-    const frame = JSON.stringify(table(metadata, columnDefinitions(resource), []))
-    return {
-      status: 200,
-      headers: jsonHeaders,
-      body: pieces(frame.slice(0, -2), items,
-        item => JSON.stringify(tableRow(resource, view.of(item).object, included, nowMs)), ']}\n')
-    }
+    return listPieces(tableHead(metadata, columnDefinitions(resource)), 'rows', items,
+      item => JSON.stringify(tableRow(resource, view.of(item).object, included, nowMs)))
   }
 
   watch(request: ObjectRequest): ApiReply {
@@ -167,14 +161,6 @@ function sendInitialEventsOnList(): StatusError {
     kind: 'ListOptions',
     causes: [{ reason: 'FieldValueForbidden', message, field: 'sendInitialEvents' }]
   })
-}
-
-function* pieces<Item>(
-  head: string, items: readonly Item[], text: (item: Item) => string, tail: string
-): Generator<string> {
-  yield head
-  for (const [i, item] of items.entries()) yield i === 0 ? text(item) : `,${text(item)}`
-  yield tail
 }
 
 async function* lines(

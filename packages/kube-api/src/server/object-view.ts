@@ -38,18 +38,17 @@ export class ObjectView {
     return shown
   }
 
-  /** The text of an object in a list: without kind and apiVersion for what is built in, as the real server does. */
-  listItem(stored: StoredObject): string {
+  /** A list document, piece by piece. */
+  list(metadata: JsonObject, items: readonly StoredObject[]): Iterable<string> {
+    const head = { kind: this.#served.resource.listKind, apiVersion: this.#groupVersion, metadata }
+    return listPieces(head, 'items', items, item => this.#listItem(item))
+  }
+
+  /** Without kind and apiVersion for what is built in, as the real server does. */
+  #listItem(stored: StoredObject): string {
     if (this.#served.isCustom) return this.of(stored).json.toString()
     const head = this.#heads.find(bytes => stored.json.subarray(0, bytes.length).equals(bytes))
     return head === undefined ? stored.json.toString() : `{${stored.json.toString('utf8', head.length)}`
-  }
-
-  /** The document that opens and closes a list, around its items. */
-  listFrame(metadata: JsonObject): readonly [string, string] {
-    const { listKind } = this.#served.resource
-    const head = { kind: listKind, apiVersion: this.#groupVersion }
-    return [`${JSON.stringify({ ...head, metadata }).slice(0, -1)},"items":[`, ']}\n']
   }
 
   #convert(stored: StoredObject): StoredObject {
@@ -59,6 +58,15 @@ export class ObjectView {
     if (isDeepStrictEqual(object, stored.object)) return stored
     return { ...stored, object, json: Buffer.from(JSON.stringify(object)) }
   }
+}
+
+/** The text of `document` with one more member, a list, whose elements are written one by one. */
+export function* listPieces<Item>(
+  document: JsonObject, name: string, items: readonly Item[], text: (item: Item) => string
+): Generator<string> {
+  yield `${JSON.stringify(document).slice(0, -1)},"${name}":[`
+  for (const [i, item] of items.entries()) yield i === 0 ? text(item) : `,${text(item)}`
+  yield ']}\n'
 }
 
 /** An object's members with kind, apiVersion and metadata first, as they are stored and sent. */

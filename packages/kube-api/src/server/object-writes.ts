@@ -191,14 +191,8 @@ export class ObjectWrites {
           return this.#deletion(request, current, options)
         }, options.dryRun)))
     }
-    const [head, tail] = view.listFrame({
-      ...request.isCustom && { continue: '' }, resourceVersion: String(revision)
-    })
-    return {
-      status: 200,
-      headers: { 'content-type': 'application/json' },
-      body: [head, items.map(item => view.listItem(item)).join(','), tail]
-    }
+    const metadata = { ...request.isCustom && { continue: '' }, resourceVersion: String(revision) }
+    return { status: 200, headers: { 'content-type': 'application/json' }, body: view.list(metadata, items) }
   }
 
   async #decodedBody(request: ObjectRequest, options: WriteOptions): Promise<DecodedObject> {

@@ -28,7 +28,9 @@ const namespaceSubresources = new Set(['status', 'finalize'])
  * Throws URIError where a part is not percent-encoded UTF-8.
  */
 export function parseTarget(path: string): RequestTarget {
-  const document: DocumentTarget = { kind: 'document', path: path.length > 1 ? path.replace(/\/+$/, '') || '/' : '/' }
+  let end = path.length
+  while (end > 1 && path[end - 1] === '/') end--
+  const document: DocumentTarget = { kind: 'document', path: path.slice(0, end) }
   const parts = document.path.split('/').slice(1).map(part => decodeURIComponent(part))
   const prefixLength = parts[0] === 'api' ? 2 : parts[0] === 'apis' ? 3 : Infinity
   if (parts.length <= prefixLength || parts.includes('')) return document

@@ -19,7 +19,12 @@ export function columnDefinitions(resource: Resource): JsonObject[] {
 
 /** meta.k8s.io/v1 Table. `columns` is null in every event of a watch but the first. */
 export function table(metadata: JsonObject, columns: JsonObject[] | null, rows: JsonObject[]): JsonObject {
-  return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions: columns, rows }
+  return { ...tableHead(metadata, columns), rows }
+}
+
+/** A Table but for its rows. */
+export function tableHead(metadata: JsonObject, columns: JsonObject[] | null): JsonObject {
+  return { kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata, columnDefinitions: columns }
 }
 
 export function tableRow(resource: Resource, object: KubeObject, included: IncludedObject, nowMs: number): JsonObject {
