@@ -169,16 +169,26 @@ export class Machine {
 
   opener(process: SimulatedProcess): StoreOpener {
     return {
-      suspect: async () => process.alive ? this.suspect : await never(),
+      suspect: async () => process.alive ? this.suspect || await this.disk.suspect() : await never(),
+      trust: async () => {
+        if (!process.alive) return await never()
+        this.suspect = false
+        await this.disk.trust()
+      },
       open: async () => {
         if (!process.alive) return await never()
         const inner = await this.disk.open()
-        this.suspect = false
         this.#inner = inner
         return new GuardedStore(inner, process)
       },
-      quarantine: async () => process.alive ? await this.disk.quarantine() : await never(),
-      salvage: place => this.disk.salvage(place)
+      rebuild: async fill => {
+        if (!process.alive) return await never()
+        return await this.disk.rebuild(async (entries, inner) => {
+          this.#inner = inner
+          await fill(entries, new GuardedStore(inner, process))
+          if (!process.alive) await never()
+        })
+      }
     }
   }
 

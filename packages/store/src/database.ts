@@ -1,4 +1,4 @@
-import { HoldfastError, describeError, hasCode, wait } from '@holdfast/runtime'
+import { describeError, hasCode, wait } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log } from '@holdfast/runtime'
 import { Committer } from './committer.ts'
 import type { DiskSpace } from './disk-space.ts'
@@ -15,7 +15,7 @@ export interface DatabaseComponents {
   readonly space: DiskSpace
   readonly clock: Clock
   readonly log: Log
-  /** Takes over what can be read of a quarantined store, before anything else uses the new one. */
+  /** Takes over what can be read of a quarantined store into one that counts only when this has resolved. */
   readonly salvage: (entries: AsyncIterable<StoreEntry>, store: Store) => Promise<Readonly<Record<string, number>>>
   readonly failpoint?: Failpoint
   /** Told of every commit: milliseconds from write to fsync, bytes. */
@@ -32,6 +32,8 @@ const reopenDelayMs = 200
 const reopenDelayMaxMs = 5000
 /** A store that fails to open so often in a row is treated as unreadable (L11: start anyway). */
 const openAttemptsMax = 3
+/** What is taken over from a quarantine stops at half the floor, looked at each time so much was copied. */
+const salvageCheckBytes = 4 * 1024 * 1024
 /** The ballast comes back when so many times the floor is free again. */
 const restoreFactor = 2
 
@@ -67,7 +69,7 @@ export class Database {
     this.#components = components
     this.#store = opened.store
     this.#suspect = opened.suspect
-    this.quarantines = opened.quarantined ? 1 : 0
+    this.quarantines = opened.rebuilt ? 1 : 0
     const { clock, onCommit, failpoint } = components
     this.committer = new Committer({}, {
       store: opened.store,
@@ -90,15 +92,24 @@ export class Database {
     } catch (error) {
       log.warn('looking after free space failed', { error: describeError(error) })
     }
-    const database = new Database(options, components, await openStore(components))
+    const database = new Database(options, components, await openStore(options, components))
     await database.#checkSpace()
     return database
   }
 
   get store(): Store { return this.#store }
 
-  /** True where the newest entries may have been lost at open. */
+  /** True where the newest entries may have been lost at open, at this one or at an earlier one, until `trust`. */
   get suspect(): boolean { return this.#suspect }
+
+  /**
+   * Everybody who keeps something here has opened it and written down what may be missing. Until then each start finds the
+   * store suspect. After a reopening this happens by itself, behind the hooks.
+   */
+  async trust(): Promise<void> {
+    if (this.#suspect) await this.#components.opener.trust()
+    this.#suspect = false
+  }
 
   /** Hooks run in the order of the calls, one after the other. */
   onReopened(hook: OnReopened): void { this.#hooks.push(hook) }
@@ -131,12 +142,17 @@ export class Database {
           log.debug('closing a failed store', { error: describeError(error) })
         })
         if (isDiskFull(failure)) await space.giveUpBallast()
-        const opened = await openStore(this.#components, unreadable)
-        unreadable = false
+        if (unreadable) {
+          await rebuild(this.#options, this.#components, failure)
+          unreadable = false
+          this.quarantines++
+        }
+        const opened = await openStore(this.#options, this.#components)
         this.#store = opened.store
         this.#suspect = opened.suspect
-        if (opened.quarantined) this.quarantines++
+        if (opened.rebuilt) this.quarantines++
         for (const hook of this.#hooks) await hook(opened.store, opened.suspect)
+        await this.trust()
         this.reopens++
         this.committer.resume(opened.store)
         log.info('the database is open again', { attempt })
@@ -184,34 +200,62 @@ export class Database {
   }
 }
 
-interface Opened { readonly store: Store, readonly suspect: boolean, readonly quarantined: boolean }
+interface Opened { readonly store: Store, readonly suspect: boolean, readonly rebuilt: boolean }
 
-async function openStore(components: DatabaseComponents, unreadable = false): Promise<Opened> {
-  const { opener, log, clock, space } = components
-  let failure: unknown = new HoldfastError('STORE_CORRUPT', 'a write met a damaged table')
-  for (let attempt = 1; !unreadable; attempt++) {
+async function openStore(options: DatabaseOptions, components: DatabaseComponents): Promise<Opened> {
+  const { opener, clock, space } = components
+  let rebuilt = false
+  for (let attempt = 1; ; attempt++) {
     let store: Store | undefined
     try {
       const suspect = await opener.suspect()
       store = await opener.open()
       await walk(store)
-      return { store, suspect, quarantined: false }
+      return { store, suspect, rebuilt }
     } catch (error) {
       await store?.close()
-      if (!hasCode(error, 'STORE_CORRUPT') && !hasCode(error, 'STORE_FAILED')) throw error
-      failure = error
+      const corrupt = hasCode(error, 'STORE_CORRUPT')
+      if (rebuilt || (!corrupt && !hasCode(error, 'STORE_FAILED'))) throw error
       if (isDiskFull(error)) await space.giveUpBallast()
-      if (hasCode(error, 'STORE_CORRUPT') || (attempt >= openAttemptsMax && !isDiskFull(error))) break
-      await wait(clock, reopenDelayMs)
+      if (corrupt || (attempt >= openAttemptsMax && !isDiskFull(error))) {
+        await rebuild(options, components, error)
+        rebuilt = true
+      } else await wait(clock, reopenDelayMs)
     }
   }
-  const place = await opener.quarantine()
-  log.error('the database is unreadable and was set aside; what can be read of it is taken over', {
-    quarantine: place, error: describeError(failure)
+}
+
+/** Rejects where it was cut short, by a full disk perhaps; the next call, after a restart too, begins again. */
+async function rebuild(options: DatabaseOptions, components: DatabaseComponents, cause: unknown): Promise<void> {
+  const { opener, log } = components
+  log.error('the database is unreadable and is set aside; what can be read of it is taken over', { error: describeError(cause) })
+  let counts: Readonly<Record<string, number>> = {}
+  const quarantine = await opener.rebuild(async (entries, store) => {
+    counts = await components.salvage(asFarAsFits(entries, options, components), store)
   })
-  const store = await opener.open()
-  log.warn('taken over from quarantine', await components.salvage(opener.salvage(place), store))
-  return { store, suspect: true, quarantined: true }
+  log.warn('taken over from quarantine', { ...counts, quarantine })
+}
+
+/**
+ * Ends early where the disk has no room for a second copy: the daemon starts all the same (L11), what is missing shows as
+ * gaps, and is still in quarantine.
+ */
+async function* asFarAsFits(entries: AsyncIterable<StoreEntry>, { freeFloorBytes }: DatabaseOptions,
+  { space, log }: DatabaseComponents): AsyncGenerator<StoreEntry> {
+  let unchecked = Infinity
+  for await (const entry of entries) {
+    unchecked += entry.key.length + entry.value.length
+    if (unchecked > salvageCheckBytes) {
+      unchecked = 0
+      if (await space.freeBytes() < freeFloorBytes / 2) await space.giveUpBallast()
+      const freeBytes = await space.freeBytes()
+      if (freeBytes < freeFloorBytes / 2) {
+        log.error('the disk has no room for all of the salvaged database; the rest stays in quarantine', { freeBytes })
+        return
+      }
+    }
+    yield entry
+  }
 }
 
 /** Passes by every key, so that what LevelDB cannot read shows now, and not in the middle of somebody's work. */

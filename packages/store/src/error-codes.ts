@@ -23,7 +23,8 @@ export const storeErrorCodes = {
   },
   STORE_FAILED: {
     cause: 'The disk refused to read, write or fsync (full, or an I/O error).',
-    remedy: 'The message carries the system error: free some space, or replace the disk. Nothing more is written until the store has been opened again, which the daemon does by itself.',
+    remedy: 'The message carries the system error: free some space, or replace the disk. Nothing more is written until the '
+      + 'store has been opened again, which the daemon does by itself.',
     retryable: true
   },
   STORE_CLOSED: {

@@ -1,9 +1,10 @@
-import { open as openFile, readFile, readdir, unlink } from 'node:fs/promises'
+import { open as openFile, readFile, readdir, rm, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 
 /** LevelDB leaves files alone whose names mean nothing to it. */
 const sealName = 'CLOSED'
+const suspectName = 'SUSPECT'
 const logName = /^\d+\.log$/
 
 /**
@@ -23,6 +24,45 @@ export async function sealLogs(folder: string): Promise<void> {
   } finally {
     await file.close()
   }
+}
+
+/** Says, whatever becomes of this process, that entries may be missing in the folder. Idempotent. */
+export async function markSuspect(folder: string): Promise<void> {
+  const file = await openFile(join(folder, suspectName), 'w')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await syncFolder(folder)
+}
+
+export async function isMarkedSuspect(folder: string): Promise<boolean> {
+  return (await namesIn(folder)).includes(suspectName)
+}
+
+/** Idempotent. */
+export async function removeSuspectMark(folder: string): Promise<void> {
+  await rm(join(folder, suspectName), { force: true })
+  await syncFolder(folder)
+}
+
+/** Makes what was created, renamed or deleted in a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await openFile(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
+/** What is in a folder; nothing where there is none. */
+export async function namesIn(folder: string): Promise<string[]> {
+  return await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
 }
 
 /** To be called before the folder is opened. Idempotent. */

@@ -1,13 +1,13 @@
 import { execFile } from 'node:child_process'
-import { copyFile, mkdtemp, mkdir, readFile, readdir, rm, truncate, unlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, mkdir, readFile, readdir, rename, rm, truncate, unlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { silentLog, SystemClock } from '@holdfast/runtime'
-import type { Clock } from '@holdfast/runtime'
+import { HoldfastError, silentLog, SystemClock } from '@holdfast/runtime'
+import type { Clock, Log } from '@holdfast/runtime'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { LevelStore, levelStoreOpener } from './level-store.ts'
-import type { StoreOpener } from './store.ts'
+import { LevelStore, levelStoreOpener, salvageStore } from './level-store.ts'
+import type { FillStore, StoreOpener } from './store.ts'
 import { collected, storeSuite, written } from './testing/store-suite.ts'
 
 storeSuite('LevelStore', async () => {
@@ -29,6 +29,7 @@ describe('a LevelStore and its opener', () => {
   let quarantineDir: string
   let opener: StoreOpener
   const damages: unknown[] = []
+  const log: Log = { ...silentLog, warn: (message: string, fields?: object) => { damages.push({ message, ...fields }) } }
   const clock: Clock = Object.assign(new SystemClock(), { wallMs: () => 1_925_093_106_000 })
 
   beforeEach(async () => {
@@ -36,7 +37,6 @@ describe('a LevelStore and its opener', () => {
     path = join(folder, 'db')
     quarantineDir = join(folder, 'quarantine')
     damages.length = 0
-    const log = { ...silentLog, warn: (message: string, fields?: object) => { damages.push({ message, ...fields }) } }
     opener = levelStoreOpener({ path, quarantineDir, writeBufferBytes: 64 * 1024 }, { log, clock })
   })
   afterEach(() => rm(folder, { recursive: true, force: true }))
@@ -61,10 +61,13 @@ describe('a LevelStore and its opener', () => {
     await writeFile(file, bytes)
   }
 
+  /** Puts an empty store in the place of the one that is there. */
+  function quarantine(): Promise<string> { return opener.rebuild(async () => {}) }
+
   /** The numbers of the keys that were salvaged, each with its right value. */
   async function salvaged(place: string): Promise<Set<number>> {
     const numbers = new Set<number>()
-    for await (const { key, value } of opener.salvage(place)) {
+    for await (const { key, value } of salvageStore(place, log)) {
       const n = Number(key.toString().slice(3))
       expect(key).toEqual(keyOf(n))
       expect(value.equals(valueOf(n)), `value of ${n}`).toBe(true)
@@ -76,16 +79,91 @@ describe('a LevelStore and its opener', () => {
 
   it('moves a store to the quarantine, under a name of its own each time', async () => {
     await fill(100)
-    const first = await opener.quarantine()
+    const first = await quarantine()
     expect(first).toBe(join(quarantineDir, '1925093106000-0'))
     await fill(10)
-    const second = await opener.quarantine()
+    const second = await quarantine()
     expect(second).toBe(join(quarantineDir, '1925093106000-1'))
     expect((await salvaged(first)).size).toBe(100)
     expect((await salvaged(second)).size).toBe(10)
     expect(damages).toEqual([expect.objectContaining({ place: first }), expect.objectContaining({ place: second })])
-    await expect(opener.quarantine()).rejects.toMatchObject({ code: 'STORE_FAILED' })
+    await rm(path, { recursive: true })
+    await expect(quarantine()).rejects.toMatchObject({ code: 'STORE_FAILED' })
     expect(await readdir(quarantineDir)).toHaveLength(2)
+  })
+
+  describe('rebuilding', () => {
+    /** Takes everything over, key by key; rejects before the one that `stopAt` names. */
+    const takeOver = (stopAt = Infinity): FillStore => async (entries, store) => {
+      let n = 0
+      for await (const { key, value } of entries) {
+        if (n++ === stopAt) throw new HoldfastError('STORE_FAILED', 'ENOSPC')
+        await written(store, [{ type: 'put', key, value }])
+      }
+    }
+    const keysIn = async (): Promise<number> => {
+      const store = await opener.open()
+      const page = await store.scan({ gte: Buffer.of(0), lt: Buffer.of(0xff), values: false })
+      await store.close()
+      return page.length
+    }
+
+    it('that is cut short leaves nothing half done: the store is corrupt until it has been through', async () => {
+      await fill(100)
+      await expect(opener.rebuild(takeOver(40))).rejects.toMatchObject({ code: 'STORE_FAILED' })
+      // As a start does: it must not take the forty for the store, or set them aside.
+      for (let start = 0; start < 2; start++) await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
+      await expect(opener.rebuild(takeOver(70))).rejects.toMatchObject({ code: 'STORE_FAILED' })
+      const place = await opener.rebuild(takeOver())
+      expect(await keysIn()).toBe(100)
+      expect((await salvaged(place)).size).toBe(100)
+      expect(await readdir(quarantineDir)).toEqual(['1925093106000-0'])
+      expect((await readdir(folder)).toSorted()).toEqual(['db', 'quarantine'])
+    })
+
+    it('is left alone by a second process', async () => {
+      await fill(100)
+      const second = levelStoreOpener({ path, quarantineDir }, { log: silentLog, clock })
+      await opener.rebuild(async (entries, store) => {
+        await expect(second.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
+        await expect(second.rebuild(takeOver())).rejects.toMatchObject({ code: 'STORE_LOCKED' })
+        await takeOver()(entries, store)
+      })
+      expect(await keysIn()).toBe(100)
+    })
+
+    it('counts from the renaming on: what is left to tidy up behind it is tidied at the next opening', async () => {
+      await fill(100)
+      const place = await opener.rebuild(takeOver())
+      await rename(place, `${place}.unfinished`)
+      expect(await keysIn()).toBe(100)
+      expect(await readdir(quarantineDir)).toEqual(['1925093106000-0'])
+    })
+
+    it('makes the store suspect until it is trusted, over restarts', async () => {
+      await fill(100)
+      expect(await opener.suspect()).toBe(false)
+      await opener.rebuild(takeOver())
+      for (let start = 0; start < 3; start++) {
+        expect(await opener.suspect()).toBe(true)
+        expect(await keysIn()).toBe(100)
+      }
+      await opener.trust()
+      expect(await opener.suspect()).toBe(false)
+      expect(await keysIn()).toBe(100)
+    })
+  })
+
+  it('stays suspect until it is trusted, though an opening takes the traces of the damage away', async () => {
+    await fill(10)
+    const [logFile] = await filesOf(path, '.log')
+    await flipBit(logFile!, 100)
+    for (let start = 0; start < 3; start++) {
+      expect(await opener.suspect()).toBe(true)
+      await (await opener.open()).close()
+    }
+    await opener.trust()
+    expect(await opener.suspect()).toBe(false)
   })
 
   it('salvages from logs and tables the newest version of every key, and leaves the place as it was', async () => {
@@ -94,11 +172,11 @@ describe('a LevelStore and its opener', () => {
     await written(store, [{ type: 'del', key: keyOf(5) }, { type: 'put', key: keyOf(6), value: Buffer.from('newest') }])
     await written(store, [{ type: 'put', key: keyOf(7), value: Buffer.alloc(100_000, 'x') }])
     await store.close()
-    const place = await opener.quarantine()
+    const place = await quarantine()
     expect((await filesOf(place, '.ldb')).length).toBeGreaterThan(1)
     const before = await readdir(place)
     const entries = new Map<string, Buffer>()
-    for await (const { key, value } of opener.salvage(place)) entries.set(key.toString(), value)
+    for await (const { key, value } of salvageStore(place, log)) entries.set(key.toString(), value)
     expect(entries.size).toBe(1999)
     expect(entries.has(String(keyOf(5)))).toBe(false)
     expect(entries.get(String(keyOf(6)))?.toString()).toBe('newest')
@@ -109,7 +187,7 @@ describe('a LevelStore and its opener', () => {
 
   it('salvages what lies before the cut of a truncated log', async () => {
     await fill(100)
-    const place = await opener.quarantine()
+    const place = await quarantine()
     const [log] = await filesOf(place, '.log')
     await truncate(log!, 12_000)
     const numbers = await salvaged(place)
@@ -119,7 +197,7 @@ describe('a LevelStore and its opener', () => {
 
   it('salvages all but one commit of a log with a flipped bit, wherever it is', async () => {
     await fill(200)
-    const place = await opener.quarantine()
+    const place = await quarantine()
     const [log] = await filesOf(place, '.log')
     const original = await readFile(log!)
     for (const at of [0, 3, 6, 9, 20, 500, 2300, 11_111, 33_000, original.length - 1]) {
@@ -136,7 +214,7 @@ describe('a LevelStore and its opener', () => {
 
   it('salvages all but a block of a table with a flipped bit, also when it hits index or footer', async () => {
     await fill(1000)
-    const place = await opener.quarantine()
+    const place = await quarantine()
     const whole = await salvaged(place)
     expect(whole.size).toBe(1000)
     for (const table of (await filesOf(place, '.ldb')).slice(0, 3)) {
@@ -158,7 +236,7 @@ describe('a LevelStore and its opener', () => {
 
   it('salvages the blocks before the cut of a truncated table', async () => {
     await fill(400)
-    const place = await opener.quarantine()
+    const place = await quarantine()
     const [table] = await filesOf(place, '.ldb')
     const { length } = await readFile(table!)
     expect(length).toBeGreaterThan(50_000)
@@ -172,7 +250,7 @@ describe('a LevelStore and its opener', () => {
 
   it('survives noise of any kind in a place that it salvages', async () => {
     await fill(300)
-    const place = await opener.quarantine()
+    const place = await quarantine()
     const files = [...await filesOf(place, '.ldb'), ...await filesOf(place, '.log')]
     for (const file of files) {
       const original = await readFile(file)
@@ -190,7 +268,7 @@ describe('a LevelStore and its opener', () => {
     await writeFile(join(place, '000998.ldb'), Buffer.alloc(10))
     await writeFile(join(place, '000997.log'), Buffer.alloc(40_000, 1))
     expect((await salvaged(place)).size).toBe(300)
-    await expect(collected(opener.salvage(join(folder, 'nowhere')))).rejects.toMatchObject({ code: 'STORE_FAILED' })
+    await expect(collected(salvageStore(join(folder, 'nowhere'), log))).rejects.toMatchObject({ code: 'STORE_FAILED' })
   })
 
   it.each([
@@ -207,7 +285,7 @@ describe('a LevelStore and its opener', () => {
     await damage(path)
     await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
     await expect(opener.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
-    const place = await opener.quarantine()
+    const place = await quarantine()
     expect((await salvaged(place)).size).toBeGreaterThan(700)
     const fresh = await opener.open()
     expect(await fresh.scan({ gte: Buffer.of(0), lt: Buffer.of(0xff) })).toEqual([])
@@ -241,6 +319,21 @@ describe('a LevelStore and its opener', () => {
       expect(salvageOfCopy.size).toBe(n + 1)
     }
     await store.close()
+  })
+
+  it('says that another process has it open', async () => {
+    const store = await opener.open()
+    await expect(opener.open()).rejects.toMatchObject({
+      code: 'STORE_LOCKED', message: expect.stringContaining(': another process has it open: stop that one') as string
+    })
+    await store.close()
+  })
+
+  it('names itself where one of its logs cannot be read', async () => {
+    await mkdir(join(path, '000009.log'), { recursive: true })
+    await expect(opener.suspect()).rejects.toMatchObject({
+      name: 'HoldfastError', message: expect.stringContaining(`${path}: `) as string
+    })
   })
 
   it('is inaccessible, not damaged, where the process may open no more files', async () => {

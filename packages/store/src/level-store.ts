@@ -1,13 +1,13 @@
-import { mkdir, open as openFile, readFile, readdir, rename, rmdir } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { HoldfastError, describeError } from '@holdfast/runtime'
+import { HoldfastError, describeError, hasCode } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
 import { Level } from 'level'
 import type { StoreErrorCode } from './error-codes.ts'
-import { brokenSeals, removeSeal, sealLogs } from './level-seal.ts'
+import { brokenSeals, isMarkedSuspect, markSuspect, namesIn, removeSeal, removeSuspectMark, sealLogs, syncFolder } from './level-seal.ts'
 import { damagedLogRecords, salvageLevelFiles } from './level-salvage.ts'
 import { scanBytesMaxDefault } from './sorted-entries.ts'
-import type { ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from './store.ts'
+import type { FillStore, ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from './store.ts'
 
 export interface LevelStoreOptions {
   /** Folder of the database; made when absent. */
@@ -201,10 +201,13 @@ export interface LevelStoreOpenerOptions extends LevelStoreOptions {
   readonly quarantineDir: string
 }
 
+/** A quarantined store from which nothing has taken over yet bears this behind its name. */
+const unfinished = '.unfinished'
+
 /**
- * Opens the LevelStore at `path`. `quarantine` renames it to `<quarantineDir>/<wall time in ms>-<n>` and fsyncs both
- * folders. `salvage` only reads: it needs no free space, and verifies LevelDB's own checksums, which reads of an open
- * store do not.
+ * Opens the LevelStore at `path`. `rebuild` renames it to `<quarantineDir>/<wall time in ms>-<n>.unfinished`, fills
+ * `<path>.new`, renames that to `path`, which is the moment from which it counts, and then takes `.unfinished` away: each
+ * name says what is done, and each step is fsynced before the next. A file `SUSPECT` in the store's folder is the mark.
  */
 export function levelStoreOpener(
   options: LevelStoreOpenerOptions,
@@ -212,45 +215,111 @@ export function levelStoreOpener(
 ): StoreOpener {
   const { path, quarantineDir } = options
   const { log, clock } = components
+  const parts = `${path}.new`
+
+  /** The place of a store that was set aside and not taken over from, without its suffix; undefined where `path` is whole. */
+  async function unfinishedPlace(): Promise<string | undefined> {
+    const places = (await namesIn(quarantineDir)).filter(name => name.endsWith(unfinished)).toSorted()
+      .map(name => join(quarantineDir, name.slice(0, -unfinished.length)))
+    if (places.length === 0 || !await isThere(path)) return places.at(-1)
+    for (const place of places) await rename(place + unfinished, place)
+    await syncFolder(quarantineDir)
+    return undefined
+  }
+
+  async function setAside(): Promise<string> {
+    await mkdir(quarantineDir, { recursive: true })
+    const place = await reservePlace(quarantineDir, Math.trunc(clock.wallMs()))
+    try {
+      await rename(path, place + unfinished)
+    } catch (error) {
+      await rmdir(place)
+      throw error
+    }
+    for (const folder of new Set([quarantineDir, dirname(quarantineDir), dirname(path)])) await syncFolder(folder)
+    log.warn('store quarantined', { path, place })
+    return place
+  }
+
+  /** Throws away what an earlier process left; rejects with `STORE_LOCKED` where another one is at it. */
+  async function discardParts(): Promise<void> {
+    if (!await isThere(parts)) return
+    try {
+      await (await LevelStore.open({ ...options, path: parts })).close()
+    } catch (error) {
+      if (hasCode(error, 'STORE_LOCKED')) throw error
+    }
+    await rm(parts, { recursive: true })
+  }
+
+  async function fillParts(place: string, fill: FillStore): Promise<void> {
+    await discardParts()
+    const store = await LevelStore.open({ ...options, path: parts })
+    try {
+      await fill(salvageStore(place + unfinished, log), store)
+    } finally {
+      await store.close()
+    }
+    await markSuspect(parts)
+  }
+
   return {
-    open: () => LevelStore.open(options),
-    async suspect() {
+    async open() {
+      const place = await mapped(path, 'open', unfinishedPlace)
+      if (place !== undefined) {
+        throw new HoldfastError('STORE_CORRUPT', `${path}: open: what can be read of ${place} has not been taken over yet`)
+      }
+      return await LevelStore.open(options)
+    },
+    suspect: () => mapped(path, 'check', async () => {
       const damage = [...await damagedLogRecords(path), ...await brokenSeals(path)]
       if (damage.length > 0) {
         log.error('records of the store are damaged and will be missing', { path, damage: damage.slice(0, damagesNamed) })
+        // Opening takes the traces of the damage away.
+        await markSuspect(path)
       }
-      return damage.length > 0
-    },
-    async quarantine() {
-      try {
-        await mkdir(quarantineDir, { recursive: true })
-        const place = await reservePlace(quarantineDir, Math.trunc(clock.wallMs()))
-        try {
-          // A folder may be renamed onto an empty one, so that the reserved name cannot be taken by anybody else.
-          await rename(path, place)
-        } catch (error) {
-          await rmdir(place)
-          throw error
-        }
-        for (const folder of new Set([quarantineDir, dirname(quarantineDir), dirname(path)])) await syncFolder(folder)
-        log.warn('store quarantined', { path, place })
-        return place
-      } catch (error) {
-        throw storeError(path, 'quarantine', error)
-      }
-    },
-    async *salvage(place) {
-      const damage: string[] = []
-      let damages = 0
-      try {
-        yield* salvageLevelFiles(place, what => { if (++damages <= damagesNamed) damage.push(what) })
-      } catch (error) {
-        throw storeError(place, 'salvage', error)
-      } finally {
-        if (damages > 0) log.warn('salvage left out damaged parts', { place, damages, damage })
-      }
-    }
+      return damage.length > 0 || await isMarkedSuspect(path)
+    }),
+    trust: () => mapped(path, 'check', () => removeSuspectMark(path)),
+    rebuild: fill => mapped(path, 'rebuild', async () => {
+      const place = await unfinishedPlace() ?? await setAside()
+      await fillParts(place, fill)
+      await rename(parts, path)
+      await syncFolder(dirname(path))
+      // A folder may be renamed onto an empty one: the name was reserved by it.
+      await rename(place + unfinished, place)
+      await syncFolder(quarantineDir)
+      return place
+    })
   }
+}
+
+/** Every entry that can still be read out of a LevelDB folder that is closed; verifies LevelDB's own checksums. Only reads. */
+export async function* salvageStore(place: string, log: Log): AsyncGenerator<StoreEntry> {
+  const damage: string[] = []
+  let damages = 0
+  try {
+    yield* salvageLevelFiles(place, what => { if (++damages <= damagesNamed) damage.push(what) })
+  } catch (error) {
+    throw storeError(place, 'salvage', error)
+  } finally {
+    if (damages > 0) log.warn('salvage left out damaged parts', { place, damages, damage })
+  }
+}
+
+async function mapped<T>(path: string, what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw storeError(path, what, error)
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await stat(path).then(() => true, (error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return false
+    throw error
+  })
 }
 
 /** Of the damaged parts met in a salvage, so many are named in the log. */
@@ -265,15 +334,6 @@ async function reservePlace(quarantineDir: string, wallMs: number): Promise<stri
     } catch (error) {
       if (systemCode(error) !== 'EEXIST') throw error
     }
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await openFile(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
   }
 }
 
@@ -314,8 +374,15 @@ function storeError(path: string, what: string, error: unknown): HoldfastError<S
   if (error instanceof HoldfastError) return error as HoldfastError<StoreErrorCode>
   let cause = error
   while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause
-  return new HoldfastError(codeOf(systemCode(cause), describeError(cause)), `${path}: ${what}: ${describeError(cause)}`,
-    { cause: error })
+  const code = codeOf(systemCode(cause), describeError(cause))
+  const text = `${path}: ${what}: ${describeError(cause)}${remedies[code] ?? ''}`
+  // The text of the cause is in the message already.
+  return new HoldfastError(code, text)
+}
+
+const remedies: Partial<Record<StoreErrorCode, string>> = {
+  STORE_LOCKED: ': another process has it open: stop that one, or set a data directory of its own for this one',
+  STORE_INACCESSIBLE: ': give the files to the user that this runs as, mount the disk writable, or raise the limit of open files'
 }
 
 /** What says nothing about the content of the files, in the words of LevelDB (strerror) and of Node. */

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { RecordTopic, batchNext, encodeGap, lanesMax, readBatchHeader, readGap, readRecords } from '@holdfast/protos'
 import type { BootId, Watermark } from '@holdfast/protos'
@@ -484,6 +485,33 @@ describe('damage', () => {
     await it.stop()
   })
 
+  test('whatever is missing, a lane is dense, and no batch reaches over an epoch', async () => {
+    await fc.assert(fc.asyncProperty(
+      fc.array(fc.integer({ min: 0, max: 4 }), { minLength: 1, maxLength: 6 }), fc.array(fc.nat(23), { maxLength: 20 }),
+      fc.nat(24), fc.boolean(), async (counts, missing, acked, suspect) => {
+        const it = await bench({ telemetry: lane({ keepBytes: 2 ** 20 }) })
+        const total = counts.reduce((sum, count) => sum + count, 0)
+        for (const [i, count] of counts.entries()) {
+          await it.append(Array.from({ length: count }, (_, n) => `${i} ${n}`))
+          await it.restart()
+        }
+        if (acked > 0 && acked <= total) {
+          await it.acknowledge(acked)
+          await it.pass(11_000)
+        }
+        await it.stop()
+        await it.change(entries => batchesIn(entries).filter((_, i) => missing.includes(i)).map(({ key }) => ({ type: 'del', key })))
+        it.suspect = suspect
+        await it.start()
+        const { firstOffset, nextOffset } = it.status()
+        const held = await it.outbox.scan(it.outbox.lane('telemetry')!, firstOffset, 2 ** 20)
+        expect([firstOffset, ...held.map(({ next }) => next)]).toEqual([...held.map(({ base }) => base), nextOffset])
+        expect(nextOffset).toBeGreaterThanOrEqual(Math.min(acked, total))
+        await expectWithinEpochs(it)
+        await it.stop()
+      }), { numRuns: Number(process.env['RUNS'] ?? 50), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } })
+  })
+
   test('a gap that an older release wrote over the start of an epoch is parted at the open', async () => {
     const it = await bench()
     await it.append(['a', 'b'])
@@ -598,10 +626,9 @@ describe('damage', () => {
     await it.append(['a', 'b', 'c'])
     await it.stop()
     it.disk.becomeUnreadable(0)
-    const place = await it.disk.quarantine()
-    const store = await it.disk.open()
-    expect(await salvageOutbox(it.disk.salvage(place), store)).toEqual({ batches: 3, damaged: 0 })
-    await store.close()
+    await it.disk.rebuild(async (entries, store) => {
+      expect(await salvageOutbox(entries, store)).toEqual({ batches: 3, damaged: 0 })
+    })
     it.suspect = true
     await it.start()
     expect(await it.texts()).toEqual(['a', 'b', 'c', 'corrupt×0 [3, 4)'])

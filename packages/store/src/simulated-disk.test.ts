@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { isDiskFull } from './error-codes.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import type { SimulatedDiskOptions } from './simulated-disk.ts'
-import type { Store, WriteOp } from './store.ts'
+import type { StoreEntry, Store, WriteOp } from './store.ts'
 import { collected, storeSuite, written } from './testing/store-suite.ts'
 
 function put(key: string, value = ''): WriteOp {
@@ -229,13 +229,35 @@ describe('a simulated disk', () => {
     await store.close()
     disk.becomeUnreadable(0.3)
     await expect(disk.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
-    const place = await disk.quarantine()
+    let salvaged: readonly StoreEntry[] = []
+    await disk.rebuild(async entries => { salvaged = await collected(entries) })
     store = await disk.open()
     expect(await held(store)).toEqual([])
-    const salvaged = await collected(disk.salvage(place))
     expect(salvaged.length).toBeGreaterThan(40)
     expect(salvaged.length).toBeLessThan(95)
-    await expect(collected(disk.salvage('elsewhere'))).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  })
+
+  it('does not count as rebuilt before that is through, and is suspect from then on until it is trusted', async () => {
+    const disk = diskOf()
+    let store = await disk.open()
+    for (let n = 0; n < 10; n++) await written(store, [put(`k${n}`)])
+    await store.close()
+    disk.becomeUnreadable(0)
+    await expect(disk.rebuild(async (entries, parts) => {
+      for await (const { key, value } of entries) {
+        await written(parts, [{ type: 'put', key, value }])
+        disk.crash()
+      }
+    })).rejects.toMatchObject({ code: 'STORE_FAILED' })
+    await expect(disk.open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
+    await disk.rebuild(async (entries, parts) => {
+      for await (const { key, value } of entries) await written(parts, [{ type: 'put', key, value }])
+    })
+    expect(await disk.suspect()).toBe(true)
+    store = await disk.open()
+    expect(await held(store)).toHaveLength(10)
+    await disk.trust()
+    expect(await disk.suspect()).toBe(false)
   })
 })
 

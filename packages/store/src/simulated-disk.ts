@@ -1,7 +1,7 @@
 import { HoldfastError, invariant } from '@holdfast/runtime'
 import type { Random } from '@holdfast/runtime'
 import { SortedEntries } from './sorted-entries.ts'
-import type { ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from './store.ts'
+import type { FillStore, ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from './store.ts'
 
 export interface SimulatedDiskOptions {
   /** False: the disk takes every write as unsynced, as if the build had `sync: false` everywhere. Default true. */
@@ -48,7 +48,10 @@ export class SimulatedDisk implements StoreOpener {
   #bytesFree = Infinity
   #nextWriteError: string | undefined
   #unreadable: { readonly lostShare: number } | undefined
-  readonly #quarantined = new Map<string, readonly StoreEntry[]>()
+  /** What was set aside by a rebuilding that has not ended: durable, and what is stored meanwhile does not count. */
+  #aside: readonly StoreEntry[] | undefined
+  #quarantines = 0
+  #suspect = false
   #writes = 0
   #syncs = 0
 
@@ -63,11 +66,19 @@ export class SimulatedDisk implements StoreOpener {
   /** Batches that were durable when they were answered: none while `honourSync` is false. */
   get syncs(): number { return this.#syncs }
 
-  /** Rejects with `STORE_LOCKED` while another store is open, with `STORE_CORRUPT` after `becomeUnreadable`. */
+  /**
+   * Rejects with `STORE_LOCKED` while another store is open, with `STORE_CORRUPT` after `becomeUnreadable` and after a
+   * rebuilding that was cut short.
+   */
   async open(): Promise<Store> {
-    if (this.#store !== undefined) throw new HoldfastError('STORE_LOCKED', 'simulated disk: a store is open on it')
     if (this.#unreadable !== undefined) throw new HoldfastError('STORE_CORRUPT', 'simulated disk: unreadable')
-    this.#rebuild()
+    if (this.#aside !== undefined) throw new HoldfastError('STORE_CORRUPT', 'simulated disk: not rebuilt')
+    return this.#open()
+  }
+
+  #open(): SimulatedStore {
+    if (this.#store !== undefined) throw new HoldfastError('STORE_LOCKED', 'simulated disk: a store is open on it')
+    this.#apply()
     return this.#store = new SimulatedStore({
       schedule: this.#components.schedule,
       page: options => this.#entries.page(options),
@@ -77,25 +88,30 @@ export class SimulatedDisk implements StoreOpener {
     })
   }
 
-  /** Always false: what is lost here is lost without a trace. */
-  async suspect(): Promise<boolean> { return false }
+  /** After `rebuild`. What else is lost here is lost without a trace. */
+  async suspect(): Promise<boolean> { return this.#suspect }
 
-  async quarantine(): Promise<string> {
-    invariant(this.#store === undefined, 'only a closed store can be moved')
-    const place = `quarantine-${this.#quarantined.size}`
+  async trust(): Promise<void> { this.#suspect = false }
+
+  /** What is set aside takes no room; what an unfinished rebuilding has written gives its room back. */
+  async rebuild(fill: FillStore): Promise<string> {
+    invariant(this.#store === undefined, 'only a closed store is rebuilt')
     const lostShare = this.#unreadable?.lostShare ?? 0
-    this.#quarantined.set(place, this.#entries.all().filter(() => this.#components.random.next() >= lostShare))
+    if (this.#aside === undefined) this.#quarantines++
+    this.#aside ??= this.#entries.all().filter(() => this.#components.random.next() >= lostShare)
+    this.#bytesFree += this.#entries.all().reduce((sum, { key, value }) => sum + key.length + value.length, 0)
     this.#base = new SortedEntries()
     this.#commits = []
     this.#unreadable = undefined
-    this.#rebuild()
-    return place
-  }
-
-  async *salvage(place: string): AsyncGenerator<StoreEntry> {
-    const entries = this.#quarantined.get(place)
-    if (entries === undefined) throw new HoldfastError('STORE_FAILED', `simulated disk: nothing is at ${place}`)
-    yield* entries
+    const store = this.#open()
+    try {
+      await fill(each(this.#aside), store)
+    } finally {
+      await store.close()
+    }
+    this.#aside = undefined
+    this.#suspect = true
+    return `quarantine-${this.#quarantines - 1}`
   }
 
   /**
@@ -115,7 +131,7 @@ export class SimulatedDisk implements StoreOpener {
     // What is on the medium after a power cut stays there.
     this.#commits = [...this.#commits.slice(0, surely), ...survivors.map(({ ops }) => ({ ops, synced: true }))]
     this.#store = undefined
-    this.#rebuild()
+    this.#apply()
   }
 
   /**
@@ -128,7 +144,7 @@ export class SimulatedDisk implements StoreOpener {
     const candidates = [...this.#commits.keys()].filter(i => i < last && this.#commits[i]!.synced)
     if (candidates.length === 0) return false
     this.#commits.splice(candidates[this.#below(candidates.length)]!, 1)
-    this.#rebuild()
+    this.#apply()
     return true
   }
 
@@ -140,7 +156,7 @@ export class SimulatedDisk implements StoreOpener {
     invariant(this.#store === undefined, 'a tail is lost while no store is open')
     let lost = 0
     while (lost < count && this.#commits.some(commit => commit.synced)) if (this.#commits.pop()!.synced) lost++
-    this.#rebuild()
+    this.#apply()
     return lost
   }
 
@@ -160,11 +176,11 @@ export class SimulatedDisk implements StoreOpener {
       const at = commit.ops.findLastIndex(isVictim)
       commit.ops = commit.ops.map((op, i) => i === at ? flipped : op)
     }
-    this.#rebuild()
+    this.#apply()
     return true
   }
 
-  /** `open` rejects with `STORE_CORRUPT` until `quarantine`; salvage then misses this share of the entries. */
+  /** `open` rejects with `STORE_CORRUPT` until `rebuild`, which misses this share of the entries. */
   becomeUnreadable(lostShare: number): void {
     invariant(this.#store === undefined, 'a disk becomes unreadable while no store is open')
     this.#unreadable = { lostShare }
@@ -225,7 +241,7 @@ export class SimulatedDisk implements StoreOpener {
     }
   }
 
-  #rebuild(): void {
+  #apply(): void {
     this.#entries = this.#base.clone()
     for (const { ops } of this.#commits) this.#entries.apply(ops)
   }
@@ -314,6 +330,8 @@ class SimulatedStore implements Store {
     if (this.#dead !== undefined) throw this.#dead
   }
 }
+
+async function* each(entries: readonly StoreEntry[]): AsyncGenerator<StoreEntry> { yield* entries }
 
 function failure(what: string): HoldfastError {
   return new HoldfastError('STORE_FAILED', `simulated disk: write: ${what}`)

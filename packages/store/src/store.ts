@@ -47,20 +47,30 @@ export interface Store {
   close(): Promise<void>
 }
 
+/**
+ * Fills a new store with what is sound of another one. The entries come in no order; damaged parts are left out. Rejects
+ * where a write fails.
+ */
+export type FillStore = (entries: AsyncIterable<StoreEntry>, store: Store) => Promise<void>
+
 /** How a store is opened and, after a failure, opened again. */
 export interface StoreOpener {
   /**
-   * Rejects with `STORE_CORRUPT` (quarantine it and start anew, L11), `STORE_LOCKED`, `STORE_INACCESSIBLE` (nothing is
-   * wrong with it) or `STORE_FAILED`.
+   * Rejects with `STORE_CORRUPT` (to be rebuilt, L11; also where a rebuilding was cut short), `STORE_LOCKED`,
+   * `STORE_INACCESSIBLE` (nothing is wrong with it) or `STORE_FAILED`.
    */
   open(): Promise<Store>
   /**
-   * To be asked before `open`: true where opening will leave out damaged parts without an error, so that entries may be
-   * missing anywhere, at the end too.
+   * To be asked before `open`: true where opening will leave out damaged parts without an error, or the store was rebuilt,
+   * so that entries may be missing anywhere, at the end too. Stays true, over restarts and openings, until `trust`.
    */
   suspect(): Promise<boolean>
-  /** Moves the unreadable store aside, never deleting it; resolves with the place where it now is. */
-  quarantine(): Promise<string>
-  /** Every entry that can still be read out of a quarantined store, in no order; damaged parts are skipped. */
-  salvage(place: string): AsyncIterable<StoreEntry>
+  /** What may be missing is written down: the store is suspect no more. */
+  trust(): Promise<void>
+  /**
+   * Sets an unreadable store aside, never deleting it, and puts one that `fill` has filled in its place, as one step: where
+   * the process dies before, or `fill` rejects, the next call throws the unfinished one away and begins again from what was
+   * set aside. Resolves with the place where that now is.
+   */
+  rebuild(fill: FillStore): Promise<string>
 }

@@ -73,8 +73,8 @@ beforeEach(async () => {
     opener: {
       open: () => Promise.resolve(store),
       suspect: () => Promise.resolve(false),
-      quarantine: () => Promise.reject(new Error('not here')),
-      salvage: () => { throw new Error('not here') }
+      trust: () => Promise.resolve(),
+      rebuild: () => Promise.reject(new Error('not here'))
     },
     clock, random: new SeededRandom(1), log: silentLog
   })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { batchHeaderBytes, cursorAt } from '@holdfast/protos'
 import type { Clock, LogFields } from '@holdfast/runtime'
-import { SeededRandom, silentLog, SystemClock, SystemRandom } from '@holdfast/runtime'
+import { HoldfastError, SeededRandom, silentLog, SystemClock, SystemRandom } from '@holdfast/runtime'
 import type { Store, StoreOpener } from '@holdfast/store'
 import { levelStoreOpener, MemoryStore, SimulatedDisk, tables } from '@holdfast/store'
 import { decodeEntry, entryHeaderBytes, entryKey, indexKey, metaKey, nodeKey, streamKey } from './entry.ts'
@@ -48,8 +48,8 @@ function memoryOpener(): StoreOpener & { readonly store: MemoryStore } {
     store,
     open: async () => lasting,
     suspect: async () => false,
-    quarantine: async () => { throw new Error('memory does not fail') },
-    salvage: () => (async function* () {})()
+    trust: async () => {},
+    rebuild: async () => { throw new Error('memory does not fail') }
   }
 }
 
@@ -308,6 +308,29 @@ describe('a log that cannot be trusted', () => {
     const third = await openLog({ opener })
     expect(third.logId).toBe(again.logId)
     await third.close()
+  })
+
+  it('is salvaged again where a salvage was cut short, and loses nothing by it', async () => {
+    const opener = disk()
+    const log = await openLog({ opener })
+    await fill(log, 'n1', 1, 10)
+    await log.close()
+    await patch(opener, store => remove(store, metaKey))
+    let entries = 0
+    const dying: StoreOpener = {
+      open: () => opener.open(), suspect: () => opener.suspect(), trust: () => opener.trust(),
+      rebuild: fillStore => opener.rebuild((from, store) => fillStore((async function* () {
+        for await (const entry of from) {
+          if (++entries === 8) throw new HoldfastError('STORE_FAILED', 'killed here')
+          yield entry
+        }
+      })(), store))
+    }
+    await expect(openLog({ opener: dying })).rejects.toMatchObject({ code: 'STORE_FAILED' })
+    const again = await openLog({ opener })
+    expect(describeEntries(await readAll(again))).toEqual(offsets('n1', 0, 50))
+    expect(again.stats.salvages).toBe(1)
+    await again.close()
   })
 
   it('is salvaged where the store does not open; what is missing between is a gap', async () => {

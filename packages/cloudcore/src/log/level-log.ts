@@ -400,18 +400,22 @@ export class LevelLog implements CloudLog {
     } catch (error) {
       await store?.close()
       if (!hasCode(error, 'STORE_CORRUPT')) throw error
-      const place = await opener.quarantine()
-      log.error('the cloud log cannot be opened and was moved aside', { place, error: describeError(error) })
+      log.error('the cloud log cannot be opened and is moved aside', { error: describeError(error) })
+      const place = await opener.rebuild((entries, fresh) => salvageLog(entries, fresh, this.#newLogId(), clock.wallMs(), log))
+      log.warn('the cloud log was taken over from quarantine', { place })
+      this.stats.salvages++
       const fresh = await opener.open()
       try {
-        await salvageLog(opener.salvage(place), fresh, this.#newLogId(), clock.wallMs(), log)
-        this.stats.salvages++
         await this.#start(fresh, await this.#loadOrCreate(fresh))
-      } catch (salvageError) {
+      } catch (startError) {
         await fresh.close()
-        throw salvageError
+        throw startError
       }
     }
+    // What is missing is known by now: by gaps, or by another log's id.
+    await opener.trust().catch((error: unknown) => {
+      log.warn('the store of the cloud log stays marked as damaged', { error: describeError(error) })
+    })
   }
 
   async #loadOrCreate(store: Store): Promise<LoadedLog> {
