@@ -1,9 +1,11 @@
 import type { KubeObject, ObjectMeta, OwnerReference } from './object.ts'
 import type { StatusCause } from './status-error.ts'
-import { forbiddenValue, invalidValue, quote, requiredValue } from './validation/causes.ts'
+import { forbiddenValue, invalidValue, quote, requiredValue, tooLongValue } from './validation/causes.ts'
 import {
-  annotationCauses, asGenerateName, builtInFinalizerCauses, dns1123LabelErrors, finalizerCauses, labelCauses, type NameCheck
+  annotationBytesMax, asGenerateName, builtInFinalizerCauses, dns1123LabelErrors, finalizerCauses, labelCauses,
+  qualifiedNameErrors, type NameCheck
 } from './validation/names.ts'
+import { eachCause } from './kinds/each-cause.ts'
 
 /**
  * Rules of `metadata` that hold for objects of all kinds (apimachinery, pkg/api/validation; apiserver, pkg/registry/rest).
@@ -13,6 +15,9 @@ import {
 /** Characters that the server adds to `generateName`; so many of what the client gave are kept at most. */
 const generatedSuffixLength = 5
 const generatedBaseLengthMax = 63 - generatedSuffixLength
+/** Finalizers that a refusal of new ones names. */
+const toldFinalizersMax = 100
+
 /** No vowels and nothing that looks like another: no words come out. */
 const generatedAlphabet = 'bcdfghjklmnpqrstvwxz2456789'
 
@@ -85,21 +90,37 @@ export function metadataCauses(metadata: ObjectMeta, rules: MetadataRules, field
     each('namespace', namespace, dns1123LabelErrors(namespace))
   }
   if (generation < 0) causes.push(invalidValue(`${field}.generation`, generation, 'must be greater than or equal to 0'))
-  causes.push(...labelCauses(labels, `${field}.labels`), ...annotationCauses(annotations, `${field}.annotations`),
+  const both = finalizers.includes('orphan') && finalizers.includes('foregroundDeletion')
+  return [
+    ...causes, ...eachLabelCause(labels, `${field}.labels`), ...eachAnnotationCause(annotations, `${field}.annotations`),
     ...ownerReferenceCauses(metadata.ownerReferences ?? [], `${field}.ownerReferences`),
-    ...finalizerCauses(finalizers, `${field}.finalizers`))
-  if (finalizers.includes('orphan') && finalizers.includes('foregroundDeletion')) {
-    causes.push(invalidValue(`${field}.finalizers`, [...finalizers],
-      'finalizer orphan and foregroundDeletion cannot be both set'))
-  }
-  if (rules.finalizersQualified) causes.push(...builtInFinalizerCauses(finalizers, `${field}.finalizers`))
-  return causes
+    ...eachCause(finalizers, name => finalizerCauses([name], `${field}.finalizers`)),
+    ...both ? [invalidValue(`${field}.finalizers`, [...finalizers], 'finalizer orphan and foregroundDeletion cannot be both set')] : [],
+    ...rules.finalizersQualified
+      ? eachCause(finalizers, (name, i) =>
+          builtInFinalizerCauses([name], '').map(cause => ({ ...cause, field: `${field}.finalizers[${i}]` })))
+      : []
+  ]
+}
+
+/** `labelCauses`, at most as many as are told. */
+export const eachLabelCause = (labels: Readonly<Record<string, string>>, field: string): StatusCause[] =>
+  eachCause(Object.keys(labels).toSorted(), key => labelCauses({ [key]: labels[key]! }, field))
+
+/** `annotationCauses`, at most as many as are told. */
+export function eachAnnotationCause(annotations: Readonly<Record<string, string>>, field: string): StatusCause[] {
+  const keys = Object.keys(annotations).toSorted()
+  const bytes = keys.reduce((sum, key) => sum + Buffer.byteLength(key) + Buffer.byteLength(annotations[key]!), 0)
+  return [
+    ...eachCause(keys, key => qualifiedNameErrors(key.toLowerCase()).map(error => invalidValue(field, key, error))),
+    ...bytes > annotationBytesMax ? [tooLongValue(field, annotationBytesMax)] : []
+  ]
 }
 
 function ownerReferenceCauses(references: readonly OwnerReference[], field: string): StatusCause[] {
-  const causes: StatusCause[] = []
   const [controller, second] = references.filter(reference => reference.controller === true)
-  for (const reference of references as readonly Partial<OwnerReference>[]) {
+  const found = eachCause(references as readonly Partial<OwnerReference>[], reference => {
+    const causes: StatusCause[] = []
     const { apiVersion = '', kind = '', name = '', uid = '' } = reference
     const [group, version, more] = apiVersion.includes('/') ? apiVersion.split('/', 3) : ['', apiVersion]
     if (version === undefined || version === '' || more !== undefined) {
@@ -111,19 +132,21 @@ function ownerReferenceCauses(references: readonly OwnerReference[], field: stri
     if (kind === 'Event' && apiVersion === 'v1') {
       causes.push(invalidValue(field, { ...reference }, `${group}/${version}, Kind=${kind} is disallowed from being an owner`))
     }
-  }
+    return causes
+  })
   if (controller !== undefined && second !== undefined) {
-    causes.push(invalidValue(field, references.map(reference => ({ ...reference })), 'Only one reference can have Controller set to true. '
+    found.push(invalidValue(field, references.map(reference => ({ ...reference })), 'Only one reference can have Controller set to true. '
       + `Found "true" in references for ${controller.kind}/${controller.name} and ${second.kind}/${second.name}`))
   }
-  return causes
+  return found
 }
 
 /** Causes for what an update changes in metadata and must not, in the order of the real server. */
 export function metadataUpdateCauses(metadata: ObjectMeta, current: ObjectMeta, field = 'metadata'): StatusCause[] {
   const causes: StatusCause[] = []
   if (current.deletionTimestamp !== undefined) {
-    const added = (metadata.finalizers ?? []).filter(name => !(current.finalizers ?? []).includes(name))
+    const known = new Set(current.finalizers ?? [])
+    const added = (metadata.finalizers ?? []).filter(name => !known.has(name)).slice(0, toldFinalizersMax)
     if (added.length > 0) {
       causes.push(forbiddenValue(`${field}.finalizers`, 'no new finalizers can be added if the object is being deleted, found new '
         + `finalizers []string{${added.map(quote).join(', ')}}`))

@@ -6,6 +6,7 @@ import type { MergeSchema, PrinterColumn, Resource, Subresource } from '../resou
 import type { StatusCause } from '../status-error.ts'
 import type { NameCheck } from '../validation/names.ts'
 import { decodeBuiltIn } from './decode.ts'
+import { kindLimits } from './limits.ts'
 import { ageText } from './timestamps.ts'
 
 /** What a built-in kind says of itself; `builtInResource` adds what all of them share. */
@@ -86,8 +87,8 @@ export function builtInResource(kind: BuiltInKind): Resource {
       prepareMetadataForUpdate(next.metadata, current.metadata)
       kind.prepareForUpdate?.(next, current, subresource)
     },
-    validate: (object, current) =>
-      [...objectMetadataCauses(object, current, metadataRules), ...kind.causes?.(object, current) ?? []],
+    validate: (object, current) => [...objectMetadataCauses(object, current, metadataRules), ...kind.causes?.(object, current) ?? []]
+      .slice(0, kindLimits.toldCausesMax.value),
     selectableFields: object => kind.selectableFields?.(object) ?? {},
     ...kind.deletionGraceSeconds === undefined
       ? {}

@@ -100,6 +100,27 @@ test.each(resources.map(resource => [resource.kind, resource] as const))('a %s o
   }), runs)
 }, 60_000)
 
+test.each<[string, string, JsonObject]>([
+  ['labels', 'ConfigMap', { metadata: { labels: Object.fromEntries(Array.from({ length: 30_000 }, (_, i) => [`-${i}`, '!'])) } }],
+  ['annotations', 'Secret', { metadata: { annotations: Object.fromEntries(Array.from({ length: 30_000 }, (_, i) => [`-${i}`, ''])) } }],
+  ['finalizers', 'Lease', { metadata: { finalizers: Array.from({ length: 30_000 }, () => '!') } }],
+  ['owners', 'Node', { metadata: { ownerReferences: Array.from({ length: 30_000 }, () => ({ controller: true })) } }],
+  ['keys', 'ConfigMap', { data: Object.fromEntries(Array.from({ length: 30_000 }, (_, i) => [`!${i}`, ''])) }],
+  ['containers', 'Pod', { spec: { containers: Array.from({ length: 30_000 }, () => ({ name: 'A' })) } }],
+  ['volumes', 'PodTemplate', { template: { spec: { volumes: Array.from({ length: 30_000 }, () => ({ name: 'v' })) } } }],
+  ['ports', 'Service', { spec: { ports: Array.from({ length: 30_000 }, () => ({ port: 0 })) } }]
+])('very many wrong %s are refused with a reply that can be sent', (_name, kind, document) => {
+  const resource = resources.find(candidate => candidate.kind === kind)!
+  const { object } = resource.decode(document, 'Strict')
+  resource.prepareForCreate(object)
+  const causes = resource.validate(object, undefined)
+  expect(causes.length).toBeGreaterThan(100)
+  expect(causes.length).toBeLessThanOrEqual(1_000)
+  const current = structuredClone(object)
+  resource.prepareForUpdate(object, { ...current, metadata: { deletionTimestamp: '2026-11-21T11:00:00Z' } }, undefined)
+  expect(resource.validate(object, { ...current, metadata: { deletionTimestamp: '2026-11-21T11:00:00Z' } }).length).toBeLessThanOrEqual(1_000)
+})
+
 describe('the list of built-in kinds', () => {
   test('says of each what discovery tells', () => {
     const told = Object.fromEntries(resources.map(({ plural, singular, kind, listKind, group, version, shortNames, categories, namespaced, subresources }) =>

@@ -5,6 +5,7 @@ import { invalidValue } from '../validation/causes.ts'
 import { dns1123SubdomainErrors } from '../validation/names.ts'
 import { ageColumn, ageOf, builtInResource, column, nameColumn, nameOf } from './built-in-resource.ts'
 import { base64Bytes, dataKeyCauses, dataSizeCauses, immutableCauses, textBytes } from './data-causes.ts'
+import { eachCause } from './each-cause.ts'
 import { mergeSchemas } from './merge-schemas.ts'
 
 interface ConfigMap {
@@ -18,7 +19,7 @@ const view = (object: KubeObject): ConfigMap => object as ConfigMap
 
 function causes(object: KubeObject, current: KubeObject | undefined): StatusCause[] {
   const { data = {}, binaryData = {} } = view(object)
-  const dataCauses = Object.keys(data).toSorted().flatMap(key => [
+  const dataCauses = eachCause(Object.keys(data).toSorted(), key => [
     ...dataKeyCauses({ [key]: '' }, 'data'),
     ...Object.hasOwn(binaryData, key) ? [invalidValue(`data[${key}]`, key, 'duplicate of key present in binaryData')] : []
   ])

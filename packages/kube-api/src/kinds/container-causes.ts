@@ -6,6 +6,7 @@ import {
   qualifiedNameErrors, unixIdErrors
 } from '../validation/names.ts'
 import { oneOf } from './choice-causes.ts'
+import { eachCause } from './each-cause.ts'
 import type {
   Container, ContainerPort, EnvVar, Handler, HttpGet, KeySelector, Probe, ResourceRequirements, Volume
 } from './pod-types.ts'
@@ -26,7 +27,7 @@ interface ContainerContext {
 }
 
 export function containerCauses(containers: readonly Container[], field: string, context: ContainerContext): StatusCause[] {
-  return containers.flatMap((container, i) => oneContainerCauses(container, `${field}[${i}]`, context))
+  return eachCause(containers, (container, i) => oneContainerCauses(container, `${field}[${i}]`, context))
 }
 
 function oneContainerCauses(container: Container, field: string, { role, volumes, names }: ContainerContext): StatusCause[] {
@@ -41,7 +42,7 @@ function oneContainerCauses(container: Container, field: string, { role, volumes
   causes.push(
     ...oneOf(container.terminationMessagePolicy, ['File', 'FallbackToLogsOnError'], `${field}.terminationMessagePolicy`),
     ...portCauses(container.ports ?? [], `${field}.ports`),
-    ...(container.env ?? []).flatMap((variable, i) => envCauses(variable, `${field}.env[${i}]`)),
+    ...eachCause(container.env ?? [], (variable, i) => envCauses(variable, `${field}.env[${i}]`)),
     ...envFromCauses(container, `${field}.envFrom`),
     ...mountCauses(container, volumes, field),
     ...oneOf(container.imagePullPolicy, pullPolicies, `${field}.imagePullPolicy`),
@@ -79,7 +80,7 @@ function roleCauses(container: Container, role: ContainerRole, field: string): S
 
 function portCauses(ports: readonly ContainerPort[], field: string): StatusCause[] {
   const names = new Set<string>()
-  return ports.flatMap((port, i) => {
+  return eachCause(ports, (port, i) => {
     const at = `${field}[${i}]`
     const { name = '', containerPort = 0, hostPort = 0, protocol = '' } = port
     const causes = name === '' ? [] : portNameErrors(name).map(error => invalidValue(`${at}.name`, name, error))
@@ -98,7 +99,8 @@ function portCauses(ports: readonly ContainerPort[], field: string): StatusCause
 /** Two containers of a Pod cannot have the same port of the node; on the node's network both ports are one. */
 export function hostPortCauses(containers: readonly Container[], hostNetwork: boolean, field: string): StatusCause[] {
   const taken = new Set<string>()
-  return containers.flatMap(({ ports = [] }, i) => ports.flatMap(({ hostPort = 0, containerPort = 0, protocol = '', hostIP = '' }, j) => {
+  return eachCause(containers, ({ ports = [] }, i) => eachCause(ports, (port, j) => {
+    const { hostPort = 0, containerPort = 0, protocol = '', hostIP = '' } = port
     const at = `${field}[${i}].ports[${j}]`
     if (hostPort === 0) return []
     const causes: StatusCause[] = []
@@ -145,7 +147,7 @@ function keyCauses({ name = '', key = '' }: KeySelector, field: string): StatusC
 }
 
 function envFromCauses({ envFrom = [] }: Container, field: string): StatusCause[] {
-  return envFrom.flatMap(({ prefix = '', configMapRef, secretRef }, i) => {
+  return eachCause(envFrom, ({ prefix = '', configMapRef, secretRef }, i) => {
     const at = `${field}[${i}]`
     const causes = prefix === '' ? [] : envVarNameErrors(prefix).map(error => invalidValue(`${at}.prefix`, prefix, error))
     if (configMapRef === undefined && secretRef === undefined) {
@@ -162,7 +164,7 @@ function envFromCauses({ envFrom = [] }: Container, field: string): StatusCause[
 function mountCauses({ volumeMounts = [], volumeDevices = [] }: Container, volumes: readonly Volume[], field: string): StatusCause[] {
   const known = new Set(volumes.map(({ name }) => name))
   const paths = new Set<string>()
-  const causes = volumeMounts.flatMap(({ name = '', mountPath = '', subPath = '', subPathExpr = '' }, i) => {
+  const causes = eachCause(volumeMounts, ({ name = '', mountPath = '', subPath = '', subPathExpr = '' }, i) => {
     const at = `${field}.volumeMounts[${i}]`
     const found = name === '' ? [requiredValue(`${at}.name`)] : known.has(name) ? [] : [notFoundValue(`${at}.name`, name)]
     if (mountPath === '') found.push(requiredValue(`${at}.mountPath`))
@@ -175,7 +177,7 @@ function mountCauses({ volumeMounts = [], volumeDevices = [] }: Container, volum
     }
     return found
   })
-  return [...causes, ...volumeDevices.flatMap(({ name = '', devicePath = '' }, i) => {
+  return [...causes, ...eachCause(volumeDevices, ({ name = '', devicePath = '' }, i) => {
     const at = `${field}.volumeDevices[${i}]`
     const found = name === '' ? [requiredValue(`${at}.name`)] : known.has(name) ? [] : [notFoundValue(`${at}.name`, name)]
     if (devicePath === '') found.push(requiredValue(`${at}.devicePath`))
@@ -187,7 +189,7 @@ const standardResources = /^(cpu|memory|ephemeral-storage|hugepages-.+)$/
 
 function resourceCauses({ limits = {}, requests = {} }: ResourceRequirements, field: string): StatusCause[] {
   const each = (list: Readonly<Record<string, string>>, member: string): StatusCause[] =>
-    Object.keys(list).toSorted().flatMap(name => quantityCauses(name, list[name]!, `${field}.${member}`))
+    eachCause(Object.keys(list).toSorted(), name => quantityCauses(name, list[name]!, `${field}.${member}`))
   const above = Object.keys(requests).toSorted()
     .filter(name => Object.hasOwn(limits, name) && quantityOrder(requests[name]!, limits[name]!) > 0)
     .map(name => invalidValue(`${field}.requests`, requests[name]!, `must be less than or equal to ${name} limit of ${limits[name]}`))
@@ -235,7 +237,7 @@ function httpGetCauses({ path = '', port, scheme, httpHeaders = [] }: HttpGet, f
   return [
     ...path === '' ? [requiredValue(`${field}.path`)] : [], ...portOrNameCauses(port, `${field}.port`),
     ...oneOf(scheme, ['HTTP', 'HTTPS'], `${field}.scheme`),
-    ...httpHeaders.flatMap(({ name = '' }) => httpHeaderNameErrors(name).map(error => invalidValue(`${field}.httpHeaders`, name, error)))
+    ...eachCause(httpHeaders, ({ name = '' }) => httpHeaderNameErrors(name).map(error => invalidValue(`${field}.httpHeaders`, name, error)))
   ]
 }
 

@@ -2,13 +2,14 @@ import { isDeepStrictEqual } from 'node:util'
 import type { StatusCause } from '../status-error.ts'
 import { forbiddenValue, invalidValue, tooLongValue } from '../validation/causes.ts'
 import { configMapKeyErrors } from '../validation/names.ts'
+import { eachCause } from './each-cause.ts'
+import { kindLimits } from './limits.ts'
 
-/** Bytes of all values of a ConfigMap or a Secret together. */
-export const dataBytesMax = 1024 * 1024
+const dataBytesMax = kindLimits.dataBytesMax.value
 
 /** Causes for the keys of `data` or `binaryData`, in their order. */
 export function dataKeyCauses(data: Readonly<Record<string, string>>, field: string): StatusCause[] {
-  return Object.keys(data).toSorted().flatMap(key =>
+  return eachCause(Object.keys(data).toSorted(), key =>
     configMapKeyErrors(key).map(error => invalidValue(`${field}[${key}]`, key, error)))
 }
 

@@ -4,10 +4,10 @@ import type { DecodedObject, FieldValidation } from '../resource.ts'
 import { StatusError } from '../status-error.ts'
 import { quote } from '../validation/causes.ts'
 import { kindTypes } from './kind-types.ts'
+import { kindLimits } from './limits.ts'
 import { microTimeText, parseTimestamp, timeText } from './timestamps.ts'
 
-/** Unknown and duplicate fields that are told of one document, as many as the real server tells. */
-const toldFieldsMax = 100
+const toldFieldsMax = kindLimits.toldFieldsMax.value
 
 interface FieldType {
   readonly shape: 'single' | 'list' | 'map'

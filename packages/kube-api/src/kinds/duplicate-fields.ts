@@ -1,5 +1,6 @@
-/** As many as the real server tells. */
-const toldFieldsMax = 100
+import { kindLimits } from './limits.ts'
+
+const toldFieldsMax = kindLimits.toldFieldsMax.value
 
 interface ObjectFrame { readonly kind: 'object', readonly keys: Set<string>, key: string }
 interface ListFrame { readonly kind: 'list', index: number }

@@ -4,6 +4,7 @@ import type { StatusCause } from '../status-error.ts'
 import { invalidValue } from '../validation/causes.ts'
 import { builtInFinalizerCauses, dns1123LabelErrors, qualifiedNameErrors } from '../validation/names.ts'
 import { ageColumn, ageOf, builtInResource, column, keepMember, nameColumn, nameOf } from './built-in-resource.ts'
+import { eachCause } from './each-cause.ts'
 import { mergeSchemas } from './merge-schemas.ts'
 
 interface NamespaceSpec { readonly finalizers?: readonly string[] }
@@ -43,7 +44,7 @@ function prepareForUpdate(next: KubeObject, current: KubeObject, subresource: Su
 
 function causes(object: KubeObject, current: KubeObject | undefined): StatusCause[] {
   const { finalizers = [] } = specOf(object)
-  const finalizerCauses = finalizers.flatMap((name, i) => [
+  const finalizerCauses = eachCause(finalizers, (name, i) => [
     ...qualifiedNameErrors(name).map(error => invalidValue(`spec.finalizers[${i}]`, name, error)),
     ...builtInFinalizerCauses([name], 'spec.finalizers').map(cause => ({ ...cause, field: `spec.finalizers[${i}]` }))
   ])

@@ -5,6 +5,7 @@ import { duplicateValue, forbiddenValue, invalidValue, requiredValue } from '../
 import { dns1123SubdomainErrors, labelValueErrors, qualifiedNameErrors } from '../validation/names.ts'
 import { ageColumn, ageOf, builtInResource, column, keepMember, nameColumn, nameOf, wideColumn } from './built-in-resource.ts'
 import { oneOf } from './choice-causes.ts'
+import { eachCause } from './each-cause.ts'
 import { mergeSchemas } from './merge-schemas.ts'
 
 interface Taint { key?: string, value?: string, effect?: string }
@@ -46,7 +47,7 @@ function prepareForUpdate(next: KubeObject, current: KubeObject, subresource: Su
 function causes(object: KubeObject, current: KubeObject | undefined): StatusCause[] {
   const spec = specOf(object)
   const addresses = new Set<string>()
-  const repeated = (statusOf(object).addresses ?? []).flatMap((address, i) => {
+  const repeated = eachCause(statusOf(object).addresses ?? [], (address, i) => {
     const key = JSON.stringify([address.type, address.address])
     const found = addresses.has(key) ? [duplicateValue(`status.addresses[${i}]`, { ...address })] : []
     addresses.add(key)
@@ -61,7 +62,7 @@ function causes(object: KubeObject, current: KubeObject | undefined): StatusCaus
 
 function taintCauses(taints: readonly Taint[], field: string): StatusCause[] {
   const seen = new Set<string>()
-  return taints.flatMap((taint, i) => {
+  return eachCause(taints, (taint, i) => {
     const { key = '', value = '', effect = '' } = taint
     const at = `${field}[${i}]`
     const causes = [

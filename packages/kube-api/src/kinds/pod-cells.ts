@@ -49,7 +49,7 @@ interface Summary {
   lastRestart: string | undefined
 }
 
-const isSidecar = (container: Container | undefined): boolean => container?.restartPolicy === 'Always'
+const isSidecar = ({ restartPolicy }: Container): boolean => restartPolicy === 'Always'
 
 function later(one: string | undefined, other: string | undefined): string | undefined {
   const [a, b] = [one, other].map(text => text === undefined ? undefined : parseTimestamp(text)?.secondsMs)
@@ -108,8 +108,9 @@ function initSummary(initContainers: readonly Container[], { initContainerStatus
   const summary: InitSummary = {
     ready: 0, restarts: 0, lastRestart: undefined, sidecarRestarts: 0, sidecarLastRestart: undefined, reason: undefined
   }
+  const sidecars = new Set(initContainers.filter(isSidecar).map(({ name }) => name))
   for (const [i, status] of initContainerStatuses.entries()) {
-    const sidecar = isSidecar(initContainers.find(({ name }) => name === status.name))
+    const sidecar = sidecars.has(status.name)
     const restarts = status.restartCount ?? 0
     const ended = status.lastState?.terminated?.finishedAt
     summary.restarts += restarts
@@ -134,6 +135,8 @@ function initSummary(initContainers: readonly Container[], { initContainerStatus
 
 function gatesText({ readinessGates = [] }: PodSpec, { conditions = [] }: PodStatus): string {
   if (readinessGates.length === 0) return '<none>'
-  const fulfilled = readinessGates.filter(({ conditionType }) => conditions.find(({ type }) => type === conditionType)?.status === 'True')
+  // The first condition of a type counts.
+  const statuses = new Map(conditions.map(({ type, status }) => [type, status] as const).toReversed())
+  const fulfilled = readinessGates.filter(({ conditionType }) => statuses.get(conditionType) === 'True')
   return `${fulfilled.length}/${readinessGates.length}`
 }

@@ -1,13 +1,14 @@
 import { isIP } from 'node:net'
+import { eachAnnotationCause, eachLabelCause } from '../meta-rules.ts'
 import type { ObjectMeta } from '../object.ts'
 import type { StatusCause } from '../status-error.ts'
 import { duplicateValue, forbiddenValue, invalidValue, requiredValue } from '../validation/causes.ts'
 import {
-  annotationCauses, dns1123LabelErrors, dns1123SubdomainErrors, labelCauses, labelValueErrors, qualifiedNameErrors, rangeErrors,
-  type NameCheck
+  dns1123LabelErrors, dns1123SubdomainErrors, labelValueErrors, qualifiedNameErrors, rangeErrors, type NameCheck
 } from '../validation/names.ts'
 import { oneOf } from './choice-causes.ts'
 import { containerCauses, hostPortCauses, idCauses } from './container-causes.ts'
+import { eachCause } from './each-cause.ts'
 import type { PodSpec, Toleration } from './pod-types.ts'
 import { volumeCauses } from './volume-causes.ts'
 
@@ -32,15 +33,15 @@ export function podSpecCauses(spec: PodSpec, field: string): StatusCause[] {
     ...spec.dnsPolicy === 'None' && (spec.dnsConfig?.nameservers ?? []).length === 0
       ? [requiredValue(`${field}.dnsConfig.nameservers`, 'must provide at least one DNS nameserver when `dnsPolicy` is None')]
       : [],
-    ...labelCauses(spec.nodeSelector ?? {}, `${field}.nodeSelector`),
+    ...eachLabelCause(spec.nodeSelector ?? {}, `${field}.nodeSelector`),
     ...idCauses(securityContext.runAsUser, `${field}.securityContext.runAsUser`),
     ...idCauses(securityContext.runAsGroup, `${field}.securityContext.runAsGroup`),
     ...idCauses(securityContext.fsGroup, `${field}.securityContext.fsGroup`),
-    ...(securityContext.supplementalGroups ?? []).flatMap((id, i) =>
+    ...eachCause(securityContext.supplementalGroups ?? [], (id, i) =>
       idCauses(id, `${field}.securityContext.supplementalGroups[${i}]`)),
-    ...(spec.imagePullSecrets ?? []).flatMap(({ name = '' }, i) =>
+    ...eachCause(spec.imagePullSecrets ?? [], ({ name = '' }, i) =>
       name === '' ? [requiredValue(`${field}.imagePullSecrets[${i}].name`)] : []),
-    ...(spec.readinessGates ?? []).flatMap(({ conditionType = '' }, i) =>
+    ...eachCause(spec.readinessGates ?? [], ({ conditionType = '' }, i) =>
       qualifiedNameErrors(conditionType).map(error => invalidValue(`${field}.readinessGates[${i}].conditionType`, conditionType, error))),
     ...schedulingGateCauses(spec, `${field}.schedulingGates`),
     ...spreadCauses(spec, `${field}.topologySpreadConstraints`),
@@ -49,7 +50,7 @@ export function podSpecCauses(spec: PodSpec, field: string): StatusCause[] {
     ...deadlineCauses(spec.activeDeadlineSeconds, `${field}.activeDeadlineSeconds`),
     ...named(spec.hostname, dns1123LabelErrors, `${field}.hostname`),
     ...named(spec.subdomain, dns1123LabelErrors, `${field}.subdomain`),
-    ...(spec.tolerations ?? []).flatMap((toleration, i) => tolerationCauses(toleration, `${field}.tolerations[${i}]`)),
+    ...eachCause(spec.tolerations ?? [], (toleration, i) => tolerationCauses(toleration, `${field}.tolerations[${i}]`)),
     ...hostAliasCauses(spec, `${field}.hostAliases`),
     ...named(spec.priorityClassName, dns1123SubdomainErrors, `${field}.priorityClassName`),
     ...named(spec.runtimeClassName, dns1123SubdomainErrors, `${field}.runtimeClassName`),
@@ -62,7 +63,8 @@ export function podTemplateCauses(
   { metadata = {}, spec = {} }: { metadata?: ObjectMeta, spec?: PodSpec }, field: string
 ): StatusCause[] {
   return [
-    ...labelCauses(metadata.labels ?? {}, `${field}.labels`), ...annotationCauses(metadata.annotations ?? {}, `${field}.annotations`),
+    ...eachLabelCause(metadata.labels ?? {}, `${field}.labels`),
+    ...eachAnnotationCause(metadata.annotations ?? {}, `${field}.annotations`),
     ...podSpecCauses(spec, `${field}.spec`),
     ...(spec.ephemeralContainers ?? []).length === 0
       ? []
@@ -78,7 +80,7 @@ export const deadlineCauses = (seconds: number | undefined, field: string): Stat
 
 function schedulingGateCauses({ schedulingGates = [] }: PodSpec, field: string): StatusCause[] {
   const names = new Set<string>()
-  return schedulingGates.flatMap(({ name = '' }, i) => {
+  return eachCause(schedulingGates, ({ name = '' }, i) => {
     const causes = qualifiedNameErrors(name).map(error => invalidValue(`${field}[${i}]`, name, error))
     if (names.has(name)) causes.push(duplicateValue(`${field}[${i}]`, name))
     names.add(name)
@@ -87,7 +89,7 @@ function schedulingGateCauses({ schedulingGates = [] }: PodSpec, field: string):
 }
 
 function spreadCauses({ topologySpreadConstraints = [] }: PodSpec, field: string): StatusCause[] {
-  return topologySpreadConstraints.flatMap(({ maxSkew = 0, topologyKey = '', whenUnsatisfiable = '' }, i) => {
+  return eachCause(topologySpreadConstraints, ({ maxSkew = 0, topologyKey = '', whenUnsatisfiable = '' }, i) => {
     const at = `${field}[${i}]`
     return [
       ...maxSkew > 0 ? [] : [invalidValue(`${at}.maxSkew`, maxSkew, 'must be greater than zero')],
@@ -123,9 +125,9 @@ export function tolerationCauses(toleration: Toleration, field: string): StatusC
 }
 
 function hostAliasCauses({ hostAliases = [] }: PodSpec, field: string): StatusCause[] {
-  return hostAliases.flatMap(({ ip = '', hostnames = [] }, i) => [
+  return eachCause(hostAliases, ({ ip = '', hostnames = [] }, i) => [
     ...isIP(ip) === 0 ? [invalidValue(`${field}[${i}].ip`, ip, 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)')] : [],
-    ...hostnames.flatMap((name, j) =>
+    ...eachCause(hostnames, (name, j) =>
       dns1123SubdomainErrors(name).map(error => invalidValue(`${field}[${i}].hostnames[${j}]`, name, error)))
   ])
 }

@@ -1,11 +1,15 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { StatusCause } from '../status-error.ts'
 import { forbiddenValue, invalidValue, requiredValue } from '../validation/causes.ts'
+import { eachCause } from './each-cause.ts'
 import type { Container, PodSpec, Toleration } from './pod-types.ts'
 
 const changeableFields = 'pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,'
   + '`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` '
   + '(allow it to be set to 1 if it was previously negative)'
+
+/** Scheduling gates that a refusal of new ones names. */
+const toldGatesMax = 100
 
 /** Causes for a change of a Pod's spec, in the order of the real server (ValidatePodUpdate of 1.32). */
 export function podUpdateCauses(next: PodSpec, current: PodSpec): StatusCause[] {
@@ -25,7 +29,7 @@ export function podUpdateCauses(next: PodSpec, current: PodSpec): StatusCause[] 
 }
 
 const imageCauses = (containers: readonly Container[], field: string): StatusCause[] =>
-  containers.flatMap(({ image = '' }, i) => image.trim() === '' ? [requiredValue(`${field}[${i}].image`)] : [])
+  eachCause(containers, ({ image = '' }, i) => image.trim() === '' ? [requiredValue(`${field}[${i}].image`)] : [])
 
 function deadlineCauses(next: number | undefined, current: number | undefined): StatusCause[] {
   if (current === undefined) return []
@@ -44,7 +48,7 @@ function tolerationCauses(next: readonly Toleration[], current: readonly Tolerat
 
 function gateCauses(next: PodSpec, current: PodSpec): StatusCause[] {
   const known = new Set((current.schedulingGates ?? []).map(({ name }) => name))
-  const added = (next.schedulingGates ?? []).filter(({ name }) => !known.has(name))
+  const added = (next.schedulingGates ?? []).filter(({ name }) => !known.has(name)).slice(0, toldGatesMax)
   return added.length === 0 ? [] : [forbiddenValue('spec.schedulingGates', 'only deletion is allowed, but found new scheduling gates '
     + `'${added.map(({ name }) => name).join(',')}'`)]
 }

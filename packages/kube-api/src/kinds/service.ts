@@ -1,13 +1,15 @@
 import { isIP } from 'node:net'
+import { eachLabelCause } from '../meta-rules.ts'
 import type { Json, KubeObject } from '../object.ts'
 import type { Resource, Subresource } from '../resource.ts'
 import type { StatusCause } from '../status-error.ts'
 import { duplicateValue, forbiddenValue, invalidValue, requiredValue } from '../validation/causes.ts'
 import {
-  dns1035LabelErrors, dns1123LabelErrors, dns1123SubdomainErrors, labelCauses, portNameErrors, portNumberErrors
+  dns1035LabelErrors, dns1123LabelErrors, dns1123SubdomainErrors, portNameErrors, portNumberErrors
 } from '../validation/names.ts'
 import { ageColumn, ageOf, builtInResource, column, keepMember, nameColumn, nameOf, wideColumn } from './built-in-resource.ts'
 import { oneOf } from './choice-causes.ts'
+import { eachCause } from './each-cause.ts'
 import { labelsText } from './label-text.ts'
 import { mergeSchemas } from './merge-schemas.ts'
 
@@ -90,7 +92,7 @@ function causes(object: KubeObject, current: KubeObject | undefined): StatusCaus
       : [],
     ...type === 'ExternalName' ? externalNameCauses(externalName, clusterIP) : [],
     ...portCauses(spec, 'spec.ports'),
-    ...labelCauses(spec.selector ?? {}, 'spec.selector'),
+    ...eachLabelCause(spec.selector ?? {}, 'spec.selector'),
     ...oneOf(spec.sessionAffinity, ['ClientIP', 'None'], 'spec.sessionAffinity'),
     ...clusterIP === '' || isHeadless || isIP(clusterIP) !== 0
       ? []
@@ -98,7 +100,7 @@ function causes(object: KubeObject, current: KubeObject | undefined): StatusCaus
     ...clusterIP !== '' && (spec.clusterIPs ?? [])[0] !== clusterIP
       ? [invalidValue('spec.clusterIPs', [...spec.clusterIPs ?? []], 'first value must match `clusterIP`')]
       : [],
-    ...(spec.externalIPs ?? []).flatMap((ip, i) => isIP(ip) !== 0
+    ...eachCause(spec.externalIPs ?? [], (ip, i) => isIP(ip) !== 0
       ? []
       : [invalidValue(`spec.externalIPs[${i}]`, ip, 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)')]),
     ...oneOf(type, ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'], 'spec.type'),
@@ -120,7 +122,7 @@ function externalNameCauses(externalName: string, clusterIP: string): StatusCaus
 function portCauses({ ports = [], type }: ServiceSpec, field: string): StatusCause[] {
   const names = new Set<string>()
   const taken = new Set<string>()
-  return ports.flatMap((given, i) => {
+  return eachCause(ports, (given, i) => {
     const at = `${field}[${i}]`
     const { name = '', port = 0, protocol = '', targetPort = 0, nodePort = 0 } = given
     const causes: StatusCause[] = []

@@ -1,6 +1,7 @@
 import type { StatusCause } from '../status-error.ts'
 import { duplicateValue, forbiddenValue, invalidValue, requiredValue } from '../validation/causes.ts'
 import { configMapKeyErrors, dns1123LabelErrors } from '../validation/names.ts'
+import { eachCause } from './each-cause.ts'
 import type { DownwardItem, KeyToPath, ProjectedSource, Volume } from './pod-types.ts'
 
 /** In the order in which the real server looks at them, which decides which of two is told as one too many. */
@@ -16,7 +17,7 @@ const volumeSources = [
  */
 export function volumeCauses(volumes: readonly Volume[], field: string): StatusCause[] {
   const names = new Set<string>()
-  return volumes.flatMap((volume, i) => {
+  return eachCause(volumes, (volume, i) => {
     const { name = '' } = volume
     const at = `${field}[${i}]`
     const causes = sourceCauses(volume, at)
@@ -53,7 +54,7 @@ function sourceCauses(volume: Volume, field: string): StatusCause[] {
       const { sources = [], defaultMode } = volume.projected ?? {}
       return [
         ...modeCauses(defaultMode, `${at}.defaultMode`),
-        ...sources.flatMap((source, i) => projectedCauses(source, `${at}.sources[${i}]`)), ...causes
+        ...eachCause(sources, (source, i) => projectedCauses(source, `${at}.sources[${i}]`)), ...causes
       ]
     }
     case 'persistentVolumeClaim': return [...required(volume.persistentVolumeClaim?.claimName, `${at}.claimName`), ...causes]
@@ -94,7 +95,7 @@ function filePathCauses(path: string | undefined, field: string): StatusCause[] 
 }
 
 function itemCauses(items: readonly KeyToPath[] | undefined, field: string): StatusCause[] {
-  return (items ?? []).flatMap(({ key = '', path, mode }, i) => {
+  return eachCause(items ?? [], ({ key = '', path, mode }, i) => {
     const at = `${field}.items[${i}]`
     const keyCauses = key === ''
       ? [requiredValue(`${at}.key`)]
@@ -104,7 +105,7 @@ function itemCauses(items: readonly KeyToPath[] | undefined, field: string): Sta
 }
 
 function downwardCauses(items: readonly DownwardItem[] | undefined, field: string): StatusCause[] {
-  return (items ?? []).flatMap(({ path, fieldRef, resourceFieldRef, mode }, i) => {
+  return eachCause(items ?? [], ({ path, fieldRef, resourceFieldRef, mode }, i) => {
     const at = `${field}[${i}]`
     const reference = fieldRef === undefined && resourceFieldRef === undefined
       ? [requiredValue(at, 'one of fieldRef and resourceFieldRef is required')]
