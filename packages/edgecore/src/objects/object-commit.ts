@@ -106,8 +106,7 @@ export class ObjectCommit {
 
   /** Nothing more comes. `onSettled` runs after memory follows, with what has changed, or with the committer's error. */
   finish(sequence: number, onSettled: (changes: readonly ObjectChange[], error?: Error) => void): void {
-    const { epoch } = this.#components.held()
-    if (this.#changes.length > 0) this.#commit.put(headKey, encodeHead({ epoch, sequence }))
+    if (this.#changes.length > 0) this.#commit.put(headKey, encodeHead(sequence))
     this.#commit.onDurable(error => {
       if (error === undefined) {
         const held = this.#components.held()

@@ -15,16 +15,6 @@ export interface StoredItem {
   readonly value: Buffer
 }
 
-/** What there is once. */
-export interface ObjectHead {
-  /** Of the up items' versions (STA-30), 8 bytes. */
-  readonly epoch: Buffer
-  /** Highest sequence given out. */
-  readonly sequence: number
-}
-
-export const epochBytes = 8
-
 type ItemTable = typeof tables.objectDown | typeof tables.objectUp
 
 /** Table, length of the collection's name, name, key of the item. */
@@ -75,20 +65,19 @@ export function decodeItem(key: Buffer, stored: Buffer): StoredItem | undefined 
 
 export const headKey: Buffer = Buffer.from([tables.objectHead])
 
-/** Format, epoch, sequence u64, CRC-32. */
-export function encodeHead({ epoch, sequence }: ObjectHead): Buffer {
-  const body = Buffer.alloc(1 + epochBytes + 8)
+/** Format, highest sequence given out u64, CRC-32. */
+export function encodeHead(sequence: number): Buffer {
+  const body = Buffer.alloc(9)
   body[0] = format
-  epoch.copy(body, 1)
-  body.writeBigUInt64BE(BigInt(sequence), 1 + epochBytes)
+  body.writeBigUInt64BE(BigInt(sequence), 1)
   return sealed(headKey, body)
 }
 
-export function decodeHead(stored: Buffer): ObjectHead | undefined {
+export function decodeHead(stored: Buffer): number | undefined {
   const body = opened(headKey, stored)
-  if (body?.length !== 1 + epochBytes + 8) return undefined
-  const sequence = Number(body.readBigUInt64BE(1 + epochBytes))
-  return Number.isSafeInteger(sequence) ? { epoch: body.subarray(1, 1 + epochBytes), sequence } : undefined
+  if (body?.length !== 9) return undefined
+  const sequence = Number(body.readBigUInt64BE(1))
+  return Number.isSafeInteger(sequence) ? sequence : undefined
 }
 
 /** Key of a small entry that is found by a name. */

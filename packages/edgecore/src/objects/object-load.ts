@@ -4,8 +4,8 @@ import type { Store, WriteOp } from '@holdfast/store'
 import { contentVersion } from '@holdfast/sync'
 import { objectLimits } from './limits.ts'
 import {
-  decodeHead, decodeItem, decodeText, encodeHead, encodeItem, encodeText, epochBytes, headKey, itemKey, nameKey, nameOfKey,
-  objectTableRange, readItemKey
+  decodeHead, decodeItem, decodeText, encodeHead, encodeItem, encodeText, headKey, itemKey, nameKey, nameOfKey, objectTableRange,
+  readItemKey
 } from './object-format.ts'
 import type { StoredItem } from './object-format.ts'
 import { SortedKeys } from './sorted-keys.ts'
@@ -39,7 +39,8 @@ export interface HeldObjects {
   readonly up: Map<string, SortedKeys<HeldUpItem>>
   readonly positions: Map<string, string>
   readonly namespaces: Map<string, HeldNamespace>
-  epoch: Buffer
+  /** Of the versions of up items that this start gives; 8 random bytes (STA-30). */
+  readonly epoch: Buffer
   sequence: number
   /** Items that were dropped. */
   readonly damaged: number
@@ -61,15 +62,17 @@ export interface ObjectLoadComponents {
   readonly companions: Readonly<Record<string, Companion>>
 }
 
+const epochBytes = 8
+
 /** More than could have been given out since the last entry that is known. */
-export const sequenceJump = 2 ** 32
+const sequenceJump = 2 ** 32
 
 /**
  * Reads all objects, drops what is damaged, and writes what follows from that before it resolves. Rejects with the store's
  * errors.
  *
- * Where the head is lost or the newest entries may be, sequences go on far ahead and up items get versions of a new epoch:
- * what was given out before is never given out again (STA-30).
+ * Where the head is lost or the newest entries may be, sequences go on far ahead: what was given out before is never given
+ * out again.
  */
 export async function loadObjects(
   options: ObjectLoadOptions, store: Store, components: ObjectLoadComponents
@@ -85,7 +88,7 @@ class ObjectLoading {
   readonly #repairs: WriteOp[] = []
   readonly #down: Map<string, SortedKeys<HeldItem>>
   readonly #up: Map<string, SortedKeys<HeldUpItem>>
-  #epoch: Buffer = Buffer.alloc(epochBytes)
+  readonly #epoch: Buffer
   #sequence: number
   #damaged = 0
 
@@ -95,11 +98,12 @@ class ObjectLoading {
     this.#components = components
     this.#down = new Map(options.down.map(name => [name, new SortedKeys()]))
     this.#up = new Map(options.up.map(name => [name, new SortedKeys()]))
+    this.#epoch = Buffer.from(components.random.bytes(epochBytes))
     this.#sequence = Math.max(options.sequenceMin, 1)
   }
 
   async run(): Promise<HeldObjects> {
-    const { log, random, companions } = this.#components
+    const { log, companions } = this.#components
     await this.#loadDown()
     await this.#loadUp()
     const positions = await this.#loadPositions()
@@ -107,21 +111,17 @@ class ObjectLoading {
     const head = stored === undefined ? undefined : decodeHead(stored)
     const fresh = stored === undefined && this.#sequence === 1 && this.#damaged === 0 && !this.#options.suspect
     const believed = head !== undefined && !this.#options.suspect
-    this.#sequence = Math.max(this.#sequence, head?.sequence ?? 0) + (believed || fresh ? 0 : sequenceJump)
-    this.#epoch = believed ? Buffer.from(head.epoch) : Buffer.from(random.bytes(epochBytes))
-    if (!believed) this.#restamp()
+    this.#sequence = Math.max(this.#sequence, head ?? 0) + (believed || fresh ? 0 : sequenceJump)
     const namespaces = await this.#loadNamespaces()
     for (const [collection, companion] of Object.entries(companions)) await this.#pair(collection, companion)
     if (this.#damaged > 0) {
       log.error('damaged objects were dropped; the cloud sends them again when it is connected', { count: this.#damaged })
     }
     if (!believed && !fresh) {
-      log.warn('the objects may be older than they were: versions and resourceVersions go on far ahead', {
-        epoch: this.#epoch.toString('hex'), sequence: this.#sequence
-      })
+      log.warn('the objects may be older than they were: resourceVersions go on far ahead', { sequence: this.#sequence })
     }
     if (!believed || this.#repairs.length > 0) {
-      const value = encodeHead({ epoch: this.#epoch, sequence: this.#sequence })
+      const value = encodeHead(this.#sequence)
       await writeSynced(this.#store, [...this.#repairs, { type: 'put', key: headKey, value }])
     }
     return {
@@ -171,12 +171,6 @@ class ObjectLoading {
       else positions.set(nameOfKey(key), position)
     }
     return positions
-  }
-
-  #restamp(): void {
-    for (const [collection, items] of this.#up) {
-      for (const [key, { value }] of items.from('')) this.#putUp(collection, key, value)
-    }
   }
 
   #putUp(collection: string, key: string, value: Buffer): void {
@@ -246,11 +240,10 @@ export function upVersion(epoch: Buffer, sequence: number): Buffer {
   return version
 }
 
-/** The sequence in a version of this epoch; undefined: it is of another one. */
-export function upCounter(version: Buffer, epoch: Buffer): number | undefined {
-  if (version.length !== epochBytes + 8 || !version.subarray(0, epochBytes).equals(epoch)) return undefined
-  const sequence = Number(version.readBigUInt64BE(epochBytes))
-  return Number.isSafeInteger(sequence) ? sequence : undefined
+/** True where both are of one epoch, and `other` has the higher counter. */
+export function isLaterVersion(other: Buffer, version: Buffer): boolean {
+  return other.length === epochBytes + 8 && version.length === other.length &&
+    other.subarray(0, epochBytes).equals(version.subarray(0, epochBytes)) && Buffer.compare(other, version) > 0
 }
 
 /** Printable ASCII, as Kubernetes' names are: then all orders of keys are the same. */

@@ -7,9 +7,9 @@ import type { StateBatch, StateListener, StateSource, StateTarget } from '@holdf
 import { objectLimits } from './limits.ts'
 import { ObjectCommit } from './object-commit.ts'
 import type { ObjectChange } from './object-commit.ts'
-import { collectionRange, decodeItem, epochBytes, itemKey } from './object-format.ts'
+import { collectionRange, decodeItem, itemKey } from './object-format.ts'
 import type { StoredItem } from './object-format.ts'
-import { entries, isItemKey, loadObjects, sequenceJump, soundItem, upCounter } from './object-load.ts'
+import { entries, isItemKey, isLaterVersion, loadObjects, soundItem } from './object-load.ts'
 import type { Companion, HeldItem, HeldObjects } from './object-load.ts'
 import type { SortedKeys } from './sorted-keys.ts'
 
@@ -77,7 +77,6 @@ export class ObjectTable {
   #run: { failure?: Error } = {}
   #tail: Promise<unknown> = Promise.resolve()
   readonly #repairing = new Set<string>()
-  #isBeginning = false
 
   private constructor(options: ObjectTableOptions, store: Store, held: HeldObjects, components: ObjectTableComponents) {
     this.#options = options
@@ -110,7 +109,7 @@ export class ObjectTable {
   /** The newest sequence that is durable. */
   get sequence(): number { return this.#held.sequence }
 
-  /** Hex; of the versions of up items (STA-30). */
+  /** Hex; of the versions that this start gives to up items (STA-30). */
   get epoch(): string { return this.#held.epoch.toString('hex') }
 
   /** Down items, all collections. */
@@ -211,7 +210,7 @@ export class ObjectTable {
     const changing = this.#begin(puts.reduce((sum, { value }) => sum + value.length + 64, 0))
     for (const { key, version, value } of puts) changing.putDown(collection, key, version, value, previous.get(key))
     for (const key of deletes) changing.deleteDown(collection, key, previous.get(key))
-    if (batch.synced) changing.position(collection, batch.position)
+    changing.position(collection, batch.position)
     await this.#committed(changing)
   }
 
@@ -290,39 +289,15 @@ export class ObjectTable {
       value: (collection, key) => this.#held.up.get(collection)?.get(key)?.value,
       keysFrom: (collection, after) => versionsFrom(this.#held.up.get(collection), after),
       met: (collection, key, version) => {
-        const known = this.#held.up.get(collection)?.get(key)
-        const counter = upCounter(version, this.#held.epoch)
-        if (known === undefined || counter === undefined || counter < known.sequence) return
-        this.#given = Math.max(this.#given, counter)
-        if (!this.#isBeginning) this.#enqueue(() => this.#beginEpoch()).catch(() => undefined)
-        this.#isBeginning = true
+        const item = this.#held.up.get(collection)?.get(key)
+        if (item === undefined || !isLaterVersion(version, Buffer.from(item.version, 'latin1'))) return
+        this.#components.log.warn('the cloud has a later status than this node: its disk went back, and it says it anew', { collection, key })
+        this.putUp(collection, key, item.value, () => {})
       },
       subscribe: listener => {
         this.#upListeners.add(listener)
         return () => { this.#upListeners.delete(listener) }
       }
-    }
-  }
-
-  /**
-   * The cloud holds a version of this epoch that this node did not give out: it was restored to an earlier state. What it says
-   * from now on would be taken for old, so all of it gets versions of a new epoch (STA-34).
-   */
-  async #beginEpoch(): Promise<void> {
-    const { log, random } = this.#components
-    try {
-      this.#given += sequenceJump
-      this.#held.epoch = Buffer.from(random.bytes(epochBytes))
-      log.warn('the cloud knows later versions than this node does: it was restored, and its versions begin anew', {
-        epoch: this.epoch, sequence: this.#given
-      })
-      const changing = this.#begin(0)
-      for (const [collection, items] of this.#held.up) {
-        for (const [key, { value }] of items.from('')) changing.putUp(collection, key, value)
-      }
-      await this.#committed(changing)
-    } finally {
-      this.#isBeginning = false
     }
   }
 

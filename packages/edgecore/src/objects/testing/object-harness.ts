@@ -51,14 +51,14 @@ export function sentObject(
 
 /** A batch as a StateReader hands it over. */
 export function batchOf(
-  collection: string, puts: Readonly<Record<string, Buffer>>, deletes: readonly string[] = [], position?: string
+  collection: string, puts: Readonly<Record<string, Buffer>>, deletes: readonly string[] = [], position = ''
 ): StateBatch {
   return {
     collection,
     puts: Object.entries(puts).map(([key, value]) => ({ key, version: contentVersion(value), value })),
     deletes,
-    synced: position !== undefined,
-    position: position ?? ''
+    synced: true,
+    position
   }
 }
 
