@@ -4,8 +4,7 @@ import type { CommitPart, Committer, Store, WriteOp } from '@holdfast/store'
 import { decodeContinue, encodeContinue } from './continue-token.ts'
 import { kubeApiLimits } from './limits.ts'
 import type { KubeObject } from './object.ts'
-import { collectionOf, namespaceRange } from './object-store-collection.ts'
-import type { ObjectCollection } from './object-store-collection.ts'
+import { collectionOf, namespaceRange, ObjectCollection } from './object-store-collection.ts'
 import { equalJson } from './object-store-equality.ts'
 import { History } from './object-store-history.ts'
 import { compareUtf8, diskKey, encodeObject, encodeRevision, pathOf, revisionKey } from './object-store-keys.ts'
@@ -132,22 +131,27 @@ export class ObjectStore implements ObjectWriter {
     validateListOptions(options)
     const range = namespaceRange(namespace)
     const { revision, from, limit } = this.#place(resource, namespace, options)
-    const all = this.#at(resource, revision, from ?? range.from, range.to)
-    if (limit === undefined && matches === undefined) return { revision, items: all, continue: '', remainingItemCount: undefined }
+    if (limit === undefined && revision === this.#revision) {
+      const all = this.#collections.get(resource)?.range(from ?? range.from, range.to) ?? []
+      return { revision, items: matches === undefined ? all : all.filter(matches), continue: '', remainingItemCount: undefined }
+    }
+    const { count, entries } = this.#at(resource, revision, from ?? range.from, range.to)
     const items: StoredObject[] = []
     let read = 0
-    while (read < all.length && items.length < (limit ?? Infinity)) {
-      const stored = all[read++]!
+    let last = ''
+    for (const [path, stored] of entries) {
       if (matches === undefined || matches(stored)) items.push(stored)
+      read++
+      last = path
+      if (items.length === limit) break
     }
-    if (read === all.length) return { revision, items, continue: '', remainingItemCount: undefined }
+    if (read === count) return { revision, items, continue: '', remainingItemCount: undefined }
     // What follows the last key that was read: its text and a NUL, relative to what is listed.
-    const last = all[read - 1]!
-    const start = `${namespace === undefined ? pathOf(last) : last.name}\0`
+    const start = `${namespace === undefined ? last : last.slice(range.from.length)}\0`
     return {
       revision, items,
       continue: encodeContinue({ revision, start }),
-      remainingItemCount: matches === undefined ? all.length - read : undefined
+      remainingItemCount: matches === undefined ? count - read : undefined
     }
   }
 
@@ -220,11 +224,11 @@ export class ObjectStore implements ObjectWriter {
     return { revision: current, from: undefined, limit }
   }
 
-  /** Objects as they were at a revision that the history reaches, in the order of paths. */
-  #at(resource: string, revision: number, from: string, to: string | undefined): StoredObject[] {
-    const now = this.#collections.get(resource)?.range(from, to) ?? []
+  /** Objects as they were at a revision that the history reaches, in the order of paths; and how many. */
+  #at(resource: string, revision: number, from: string, to: string | undefined): Stretch {
+    const now = this.#collections.get(resource) ?? new ObjectCollection()
+    const stretch = { count: now.count(from, to), entries: now.entries(from, to) }
     const { changes, from: firstLater } = this.#history.after(resource, revision)
-    if (firstLater >= changes.length) return now
     // The first change after that revision says what was there before it.
     const then = new Map<string, StoredObject | undefined>()
     for (let i = firstLater; i < changes.length; i++) {
@@ -233,9 +237,10 @@ export class ObjectStore implements ObjectWriter {
       const inRange = compareUtf8(path, from) >= 0 && (to === undefined || compareUtf8(path, to) < 0)
       if (inRange && !then.has(path)) then.set(path, change.previous)
     }
-    const same = now.filter(stored => !then.has(pathOf(stored)))
-    const other = [...then.values()].filter(stored => stored !== undefined)
-    return mergeSorted(same, other.sort((a, b) => compareUtf8(pathOf(a), pathOf(b))))
+    if (then.size === 0) return stretch
+    let { count } = stretch
+    for (const [path, stored] of then) count += (stored === undefined ? 0 : 1) - (now.get(path) === undefined ? 0 : 1)
+    return { count, entries: asBefore(stretch.entries, then) }
   }
 
   #selected({ resource, namespace, matches }: Selection): StoredObject[] {
@@ -443,16 +448,25 @@ function content(object: KubeObject): KubeObject {
   return { ...object, metadata }
 }
 
-/** One sequence of two that are in the order of paths. */
-function mergeSorted(one: readonly StoredObject[], other: readonly StoredObject[]): StoredObject[] {
-  const merged: StoredObject[] = []
+/** Objects in the order of their paths, to be read at once; and how many they are. */
+interface Stretch {
+  readonly count: number
+  readonly entries: Iterable<readonly [path: string, stored: StoredObject]>
+}
+
+/** `now`, but for the paths in `then`: what these had is in their places. */
+function* asBefore(
+  now: Stretch['entries'], then: ReadonlyMap<string, StoredObject | undefined>
+): Generator<readonly [path: string, stored: StoredObject]> {
+  const others = [...then].filter((entry): entry is [string, StoredObject] => entry[1] !== undefined)
+    .sort(([a], [b]) => compareUtf8(a, b))
   let i = 0
-  for (const stored of other) {
-    const path = pathOf(stored)
-    while (i < one.length && compareUtf8(pathOf(one[i]!), path) < 0) merged.push(one[i++]!)
-    merged.push(stored)
+  for (const entry of now) {
+    if (then.has(entry[0])) continue
+    while (i < others.length && compareUtf8(others[i]![0], entry[0]) < 0) yield others[i++]!
+    yield entry
   }
-  return merged.concat(one.slice(i))
+  yield* others.slice(i)
 }
 
 /** What is in one and not, or otherwise, in the other. */
