@@ -1,6 +1,7 @@
 /**
  * Makes `packages/kube-api/src/kinds/kind-types.ts`: the members of all types that the built-in kinds are made of, from
- * the models of @kubernetes/client-node, so that the program does not load that library.
+ * the models of @kubernetes/client-node, so that the program does not load that library. The models may be of a newer release
+ * than the one whose behaviour is followed (1.32): what it has not is taken in and kept.
  *
  *     node packages/kube-api/tools/kind-types.ts
  */

@@ -190,10 +190,22 @@ const standardResources = /^(cpu|memory|ephemeral-storage|hugepages-.+)$/
 function resourceCauses({ limits = {}, requests = {} }: ResourceRequirements, field: string): StatusCause[] {
   const each = (list: Readonly<Record<string, string>>, member: string): StatusCause[] =>
     eachCause(Object.keys(list).toSorted(), name => quantityCauses(name, list[name]!, `${field}.${member}`))
-  const above = Object.keys(requests).toSorted()
-    .filter(name => Object.hasOwn(limits, name) && quantityOrder(requests[name]!, limits[name]!) > 0)
-    .map(name => invalidValue(`${field}.requests`, requests[name]!, `must be less than or equal to ${name} limit of ${limits[name]}`))
-  return [...each(limits, 'limits'), ...each(requests, 'requests'), ...above]
+  const unequal = eachCause(Object.keys(requests).toSorted(), name => requestCauses(name, requests[name]!, limits, field))
+  return [...each(limits, 'limits'), ...each(requests, 'requests'), ...unequal]
+}
+
+/** Of what a node can promise more of than it has; of the rest a container gets just what it is limited to. */
+const isOvercommitted = (name: string): boolean =>
+  !name.startsWith('hugepages-') && (!name.includes('/') || name.includes('kubernetes.io/'))
+
+function requestCauses(name: string, request: string, limits: Readonly<Record<string, string>>, field: string): StatusCause[] {
+  if (!Object.hasOwn(limits, name)) {
+    return isOvercommitted(name) ? [] : [requiredValue(`${field}.limits`, 'Limit must be set for non overcommitable resources')]
+  }
+  const order = quantityOrder(request, limits[name]!)
+  if (isOvercommitted(name) ? order <= 0 : order === 0) return []
+  const relation = isOvercommitted(name) ? 'less than or equal to' : 'equal to'
+  return [invalidValue(`${field}.requests`, request, `must be ${relation} ${name} limit of ${limits[name]}`)]
 }
 
 function quantityCauses(name: string, quantity: string, field: string): StatusCause[] {

@@ -211,7 +211,6 @@ function canonicalBase64(text: string): string {
   return Buffer.from(digits, 'base64').toString('base64')
 }
 
-/** Reads the members of `metadata`, also of kinds that a CustomResourceDefinition describes. Throws what `decodeForm` throws. */
 export interface DecodedMetadata {
   readonly metadata: ObjectMeta
   /** Paths of fields that do not exist: `metadata.lables`. */
@@ -219,8 +218,8 @@ export interface DecodedMetadata {
 }
 
 /**
- * `metadata` of an object of any kind. Throws StatusError 400 with the text of the real server, `document` telling its
- * kind and version.
+ * Reads `metadata` of an object of any kind, also of one that a CustomResourceDefinition describes. Throws StatusError 400
+ * with the text of the real server; `document` tells kind and version for it.
  */
 export function decodeMetadata(value: Json, document: DocumentKind): DecodedMetadata {
   const decoder = new Decoder(true)
@@ -291,7 +290,7 @@ export function documentKind(
 export const apiVersionOf = ({ group, version }: { readonly group: string, readonly version: string }): string =>
   group === '' ? version : `${group}/${version}`
 
-/** A kind in the table of types, and the versions of which the real server knows other kinds than those served here. */
+/** A kind that is in the table of types. */
 export interface DecodedKind {
   readonly group: string
   readonly version: string
