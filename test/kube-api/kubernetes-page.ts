@@ -52,7 +52,7 @@ export function kubernetesPage(): string {
     + 'made.\n',
     `**${exchanges.size - different} of ${exchanges.size} requests are answered alike.** These are not:\n`,
     ...knownDifferences.flatMap(({ scenario, requests, reason }) => [
-      `### ${scenario} ${requests.join(', ')}\n`,
+      `### ${scenario}: ${ranges(requests)}\n`,
       `${reason}\n`,
       table(['step', 'request', 'recorded'], requests.map(seq => {
         const exchange = exchanges.get(`${scenario} ${seq}`)!
@@ -60,6 +60,15 @@ export function kubernetesPage(): string {
       }))
     ])
   ].join('\n')
+}
+
+/** `3, 5–9` */
+function ranges(numbers: readonly number[]): string {
+  return numbers.filter(number => !numbers.includes(number - 1)).map(first => {
+    let last = first
+    while (numbers.includes(last + 1)) last++
+    return first === last ? String(first) : `${first}–${last}`
+  }).join(', ')
 }
 
 function answerText({ status, responseBody }: RecordedExchange): string {

@@ -15,6 +15,8 @@ test.each(recordings)('$scenario is answered as a real API server did', async re
   expect(unknown.map(described).join('\n')).toBe('')
   const gone = replayed.filter(({ exchange, differences }) => differences.length === 0 && known.has(exchange.seq))
   expect(gone.map(described).join('\n'), 'take these out of known-differences.ts').toBe('')
+  const failed = replayed.filter(({ exchange, status }) => status >= 500 && status !== exchange.status)
+  expect(failed.map(described).join('\n'), 'no difference is a failure').toBe('')
 })
 
 test('every known difference is of a recorded request, once', () => {

@@ -13,6 +13,8 @@ import { ReplayedServer } from './replayed-server.ts'
 export interface Replayed {
   readonly scenario: string
   readonly exchange: RecordedExchange
+  /** What is answered here. */
+  readonly status: number
   /** Empty where the answers are alike. */
   readonly differences: readonly string[]
 }
@@ -93,7 +95,7 @@ class Replayer {
       }
       this.#answers.set(seq, answer)
       if (typeof answer.headers.etag === 'string') this.#etags.set(exchange.path.split('?')[0]!, answer.headers.etag)
-      this.#replayed.set(seq, { scenario: this.#recording.scenario, exchange, differences: found })
+      this.#replayed.set(seq, { scenario: this.#recording.scenario, exchange, status: answer.status, differences: found })
       break
     }
     if (step === 'setup-namespace') await this.#server.addRootCa(this.#recording.namespace!)
@@ -134,7 +136,8 @@ class Replayer {
       const answer = watch.answer
       this.#answers.set(exchange.seq, answer)
       this.#replayed.set(exchange.seq, {
-        scenario: this.#recording.scenario, exchange, differences: this.#compareEvents(exchange, answer, watch)
+        scenario: this.#recording.scenario, exchange, status: answer.status,
+        differences: this.#compareEvents(exchange, answer, watch)
       })
     }
     if (atMs !== Infinity) this.#server.passTo(atMs)
