@@ -12,9 +12,9 @@ it('connections that never say a word do not keep a daemon from stopping', async
   await using fleet = await Fleet.start()
   const edge = await fleet.join('edge-1')
   await edge.start()
-  const urls = [fleet.cloud, edge].flatMap(({ endpoints: { tunnel, https, mqtt, http, ops } }) => [tunnel, https, mqtt, http, ops])
+  const urls = [fleet.cloud, edge].flatMap(({ endpoints: { tunnel, https, mqtt, http, ops, localApi } }) => [tunnel, https, mqtt, http, ops, localApi])
     .filter(url => url !== undefined)
-  expect(urls).toHaveLength(6)
+  expect(urls).toHaveLength(7)
   for (const url of urls) {
     const { hostname, port } = new URL(url)
     const socket = connect(Number(port), hostname)

@@ -53,6 +53,7 @@ export class HttpHost implements AsyncDisposable {
   readonly #server: Server
   readonly #handler: ApiHandler
   readonly #clock: Clock
+  readonly #sockets = new Set<Socket>()
   readonly #stop = new AbortController()
   #closed: Promise<void> | undefined
 
@@ -65,6 +66,11 @@ export class HttpHost implements AsyncDisposable {
     server.on('request', listener)
     server.on('checkContinue', listener)
     server.on('clientError', refuseUnparsed)
+    // Before the TLS handshake and the first request the server knows of no connection.
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+    })
     server.maxConnections = limits.connectionsMax.value
     server.maxHeadersCount = 100
   }
@@ -110,7 +116,7 @@ export class HttpHost implements AsyncDisposable {
   /** Accepts nothing more, lets requests in flight finish for a while, then cuts them. Idempotent. */
   close(): Promise<void> {
     this.#closed ??= new Promise(resolve => {
-      const cut = this.#clock.after(limits.drainMs.value, () => this.#server.closeAllConnections())
+      const cut = this.#clock.after(limits.drainMs.value, () => { for (const socket of this.#sockets) socket.destroy() })
       this.#server.close(() => {
         cut.cancel()
         resolve()
