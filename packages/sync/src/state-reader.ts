@@ -1,4 +1,4 @@
-import { FrameError, decodeStateBatch, decompress } from '@holdfast/protos'
+import { FrameError, decodeStateBatch, decompress, isStateKey, isStatePosition, stateVersionBytesMax } from '@holdfast/protos'
 import type {
   CollectionDigest, CollectionVerdict, StateAck, StateBatch, StateChanges, StateDigestFrame, StateInventory
 } from '@holdfast/protos'
@@ -91,7 +91,9 @@ export class StateReader {
       if (collection.phase !== 'known') continue
       collection.phase = 'told'
       collection.wasTold = true
-      digests.push({ collection: collection.name, digest: collection.digest!, position: this.#target.position(collection.name) })
+      const position = this.#target.position(collection.name)
+      // A damaged position must not keep the node from being greeted; without one the writer goes by what it knows.
+      digests.push({ collection: collection.name, digest: collection.digest!, position: isStatePosition(position) ? position : '' })
     }
     return digests
   }
@@ -171,6 +173,8 @@ export class StateReader {
     let bytes = 0
     let last = true
     for (const entry of this.#target.keysFrom(collection.name, after)) {
+      // Such a one cannot be named to the writer; the session goes on without it.
+      if (!isStateKey(entry[0]) || entry[1].length === 0 || entry[1].length > stateVersionBytesMax) continue
       bytes += entry[0].length + entry[1].length + 6
       if (entries.length > 0 && (entries.length === stateLimits.inventoryEntries.value || bytes > stateLimits.inventoryBytes.value)) {
         last = false

@@ -221,6 +221,43 @@ describe('comparing', () => {
     expect(session.writer.settled).toBe(true)
   })
 
+  test('what changes behind a page that was compared already is sent too', () => {
+    const source = filled(2500)
+    const target = synced(source)
+    for (const name of names) source.put(name, `default/${name}-2499`, 'differs')
+    const session = new Session(source, target)
+    for (let round = 0; round < 20; round++) {
+      session.send()
+      // Of the first page, whose turn is over.
+      if (session.deliver('up')) {
+        source.put('pods', 'default/pods-0', `round ${round}`)
+        source.delete('secrets', `default/secrets-${round}`)
+      }
+      session.deliver('down')
+    }
+    session.run()
+    expect(session.kinds().filter(kind => kind === 'state-inventory').length).toBeGreaterThan(6)
+    expect(target.show()).toEqual(show(source))
+  })
+
+  test('what is found damaged while the digest is being made is not taken for there', async () => {
+    const source = filled()
+    const target = synced(source)
+    const before = target.digest('pods') as Buffer
+    const digest = target.digest.bind(target)
+    let tell = (): void => {}
+    let asked = 0
+    target.digest = name => name !== 'pods' || ++asked > 1 ? digest(name) : new Promise(resolve => { tell = () => { resolve(before) } })
+    const session = new Session(source, target)
+    session.run()
+    target.damage('pods', 'default/pods-1')
+    tell()
+    await Promise.resolve()
+    session.run()
+    expect(asked).toBe(2)
+    expect(target.show()).toEqual(show(source))
+  })
+
   test('the source learns which other version the reader holds of its keys', () => {
     const source = filled()
     const target = synced(source)
