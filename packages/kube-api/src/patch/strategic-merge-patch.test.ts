@@ -93,6 +93,16 @@ describe('a strategic merge patch as the real server applies it', () => {
     expect(ordered(['new', 'a', 'b', 'c'], ['new'])).toEqual(['new', 'a', 'injected', 'b', 'c'])
   })
 
+  test('a new element takes the place of a deleted one, behind what only the server has', () => {
+    const ordered = (before: string[], patch: Json[], order: string[]): Json[] => names(spec({
+      '$setElementOrder/containers': order.map(name => ({ name })), containers: patch
+    }, { containers: before.map(name => ({ name })) })['containers'])
+    expect(ordered(['d', 'a', 'c'], [{ name: 'c', $patch: 'delete' }, { name: 'e' }], ['d', 'e'])).toEqual(['d', 'a', 'e'])
+    expect(ordered(['c', 'd', 'a'], [{ name: 'c', $patch: 'delete' }, { name: 'e' }, { name: 'f' }], ['d', 'e', 'f']))
+      .toEqual(['d', 'a', 'e', 'f'])
+    expect(ordered(['d', 'a'], [{ name: 'e' }], ['d', 'e'])).toEqual(['d', 'e', 'a'])
+  })
+
   test('kubectl apply that takes an element away and adds one', () => {
     expect(spec({
       '$setElementOrder/containers': [{ name: 'main' }, { name: 'new' }],

@@ -80,7 +80,7 @@ function mergeMember(current: Json | undefined, patch: Json, field: MergeField |
   if (patch === null) return undefined
   if (isJsonObject(patch) && isJsonObject(current)) return mergeObject(current, patch, field?.schema)
   if (Array.isArray(patch) && Array.isArray(current) && field?.patchStrategy?.includes('merge') === true) {
-    return mergeList(current, patch, field)
+    return mergeList(current, patch, field).elements
   }
   return added(patch)
 }
@@ -149,8 +149,7 @@ function mergeOrderedLists(current: JsonObject, patch: JsonObject, schema: Merge
     if (!isListOrMissing(patchList)) throw expectedList(patchList)
     const identities = order.map(element => identityOf(element, field.mergeKey))
     checkOrder(patchList ?? [], order, identities, field.mergeKey)
-    const before = (currentList ?? []).map(element => currentIdentity(element, field.mergeKey))
-    const elements = patchList === undefined ? currentList! : mergeList(currentList ?? [], patchList, field)
+    const { elements, before } = mergeList(currentList ?? [], patchList ?? [], field)
     setMember(current, name, arrange(elements, identities, before, field.mergeKey))
     merged.add(name)
   }
@@ -177,13 +176,19 @@ function checkOrder(patch: Json[], order: Json[], identities: readonly Identity[
   }
 }
 
+interface MergedList {
+  readonly elements: Json[]
+  /** What counts as the order before the patch, where `$setElementOrder` asks for another. */
+  readonly before: readonly Identity[]
+}
+
 /** Owns `current`. */
-function mergeList(current: Json[], patch: Json[], { mergeKey, schema }: MergeField): Json[] {
-  if (patch.length === 0) return current
+function mergeList(current: Json[], patch: Json[], { mergeKey, schema }: MergeField): MergedList {
+  if (patch.length === 0) return { elements: current, before: current.map(element => currentIdentity(element, mergeKey)) }
   checkElements(current, patch)
   if (!isJsonObject(patch[0])) {
     const before = current as Identity[]
-    return arrange([...new Set([...current, ...patch])], patch as Identity[], before, undefined)
+    return { elements: arrange([...new Set([...current, ...patch])], patch as Identity[], before, undefined), before }
   }
   if (mergeKey === undefined) throw unmergeable('cannot merge lists without merge key for type struct')
   return mergeElements(current as JsonObject[], patch as JsonObject[], mergeKey, schema)
@@ -196,7 +201,7 @@ function checkElements(current: readonly Json[], patch: readonly Json[]): void {
   if (types.size > 1 || types.has('null')) throw unmergeable(`list element types are not identical: ${showAsGo([[...current], [...patch]])}`)
 }
 
-function mergeElements(current: JsonObject[], patch: JsonObject[], mergeKey: string, schema: MergeSchema | undefined): Json[] {
+function mergeElements(current: JsonObject[], patch: JsonObject[], mergeKey: string, schema: MergeSchema | undefined): MergedList {
   const deleted = new Set<Identity>()
   let replaces = false
   const plain: { readonly element: JsonObject, readonly identity: Identity }[] = []
@@ -209,20 +214,25 @@ function mergeElements(current: JsonObject[], patch: JsonObject[], mergeKey: str
       default: throw unknownDirective(element)
     }
   }
-  if (replaces) return plain.map(({ element }) => addedMembers(element))
+  const wanted = plain.map(({ identity }) => identity)
+  if (replaces) return { elements: plain.map(({ element }) => addedMembers(element)), before: wanted }
   const merged = deleted.size === 0 ? current : current.filter(element => !deleted.has(currentIdentity(element, mergeKey)))
+  const deletedCount = current.length - merged.length
   const before = merged.map(element => currentIdentity(element, mergeKey))
   const indexes = indexesOf(before)
+  const newcomers: Identity[] = []
   for (const { element, identity } of plain) {
     const index = indexes.get(identity)
     if (index !== undefined) {
       merged[index] = mergeObject(merged[index]!, element, schema)
     } else {
       indexes.set(identity, merged.length)
+      newcomers.push(identity)
       merged.push(addedMembers(element))
     }
   }
-  return arrange(merged, plain.map(({ identity }) => identity), before, mergeKey)
+  // As in the real server, where new elements take the places of deleted ones behind what stays, and are found there.
+  return { elements: arrange(merged, wanted, before, mergeKey), before: [...before, ...newcomers.slice(0, deletedCount)] }
 }
 
 /**
