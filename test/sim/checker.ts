@@ -13,7 +13,9 @@ const gapsAllowed: Readonly<Record<FaultClass, readonly GapReason[]>> = {
   clone: [],
   // Where the acknowledged offset is lost along with the first batches, the cloud is who notices.
   'edge-damage': ['corrupt', 'cloud-lost'],
-  'cloud-damage': ['cloud-corrupt', 'cloud-lost', 'cloud-log-new']
+  'cloud-damage': ['cloud-corrupt', 'cloud-lost', 'cloud-log-new'],
+  state: [],
+  'state-loss': ['corrupt', 'cloud-lost', 'cloud-log-new']
 }
 
 /**

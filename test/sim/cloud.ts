@@ -10,6 +10,8 @@ import type { Edge } from './edge.ts'
 import { Machine } from './machine.ts'
 import type { SimulatedProcess } from './machine.ts'
 import type { SimulatedConnection } from './network.ts'
+import type { StateSimulation } from './state.ts'
+import type { CloudState } from './state-cloud.ts'
 import type { World } from './world.ts'
 
 export interface CloudOptions {
@@ -20,7 +22,12 @@ export interface CloudOptions {
   readonly disksHonest: boolean
 }
 
-export interface RunningCloud { readonly process: SimulatedProcess, readonly log: LevelLog, readonly hub: Hub }
+export interface RunningCloud {
+  readonly process: SimulatedProcess
+  readonly log: LevelLog
+  readonly hub: Hub
+  readonly state: CloudState | undefined
+}
 
 /** The cloud: its machine, and the real hub over the real cloud log when its process runs. */
 export class Cloud {
@@ -28,6 +35,8 @@ export class Cloud {
   readonly options: CloudOptions
   running: RunningCloud | undefined
   clusterUid = 'cluster-one'
+  /** Undefined: the seed is about the Log alone. */
+  stateSimulation: StateSimulation | undefined
   down = false
   starts = 0
   crashes = 0
@@ -71,13 +80,15 @@ export class Cloud {
           retentionBytesMax: 2 ** 40, retentionAgeMaxMs: 2 ** 45, segmentEntries: this.options.segmentEntries
         }, { opener: this.machine.opener(process), clock, random, log })
         if (!process.alive) return
+        const state = this.stateSimulation?.openCloud(clock, process)
         const hub = new Hub({
           helloMs: 10_000, deadMs: 25_000, software: 'simulated', clusterUid: this.clusterUid,
           windowBytes: this.options.windowBytes, nodesMax: 8
         }, {
-          cloudLog: this.#observed(cloudLog), clock, log, failpoint: process.failpoint
+          cloudLog: this.#observed(cloudLog), clock, log, failpoint: process.failpoint,
+          stateOf: state === undefined ? undefined : node => state.stateOf(node)
         })
-        this.running = { process, log: cloudLog, hub }
+        this.running = { process, log: cloudLog, hub, state }
         world.note(`cloud runs, log ${cloudLog.logId}`)
       } catch (error) {
         if (!(error instanceof HoldfastError)) throw error
@@ -118,6 +129,7 @@ export class Cloud {
     connection.onFromCloud = frame => {
       if (frame.kind === 'welcome') this.#welcomed(name, connection.edge.process)
       if (frame.kind === 'refuse') this.#refused(name, frame.code)
+      this.stateSimulation?.said(frame)
     }
     connection.cloud.events = this.running!.hub.accept(name, connection.side(connection.cloud))
   }

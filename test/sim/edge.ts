@@ -12,6 +12,8 @@ import { Machine } from './machine.ts'
 import type { SimulatedProcess } from './machine.ts'
 import { SimulatedConnection, Wire } from './network.ts'
 import type { Publisher } from './publisher.ts'
+import type { StateSimulation } from './state.ts'
+import type { EdgeState } from './state-edge.ts'
 import type { World } from './world.ts'
 
 export interface EdgeOptions {
@@ -25,6 +27,7 @@ export interface RunningEdge {
   readonly database: Database
   readonly outbox: Outbox
   readonly link: Link
+  readonly state: EdgeState | undefined
 }
 
 /** A stretch in which nothing but appends moves a lane's offsets: from one open to the next. */
@@ -45,6 +48,8 @@ export class Edge {
   readonly machine: Machine
   readonly wire = new Wire()
   readonly publishers: Publisher[] = []
+  /** Undefined: the seed is about the Log alone. */
+  stateSimulation: StateSimulation | undefined
   running: RunningEdge | undefined
   /** Lanes that the configuration lacks at the moment. */
   readonly missingLanes = new Set<string>()
@@ -110,14 +115,14 @@ export class Edge {
     const outbox = await Outbox.open({ lanes, bootId, suspect: database.suspect }, database.store, {
       committer: database.committer, clock, random, log, clockSynchronised, failpoint
     })
-    await database.trust()
     database.onLow(low => { outbox.refuse(low ? new HoldfastError('DISK_FULL', 'simulated') : undefined) })
     const peer = await PeerMemory.open(database.store, database.committer)
+    const state = await this.stateSimulation?.openEdge(this, database)
     const link = new Link({
       bootId, software: 'simulated', probeMs: 10_000, deadMs: 25_000, retryDelayMs: 100, retryDelayMaxMs: 30_000
     }, {
       outbox, peer, clock, random, log, clockSynchronised, failpoint,
-      dialer: this.#dialer(process)
+      dialer: this.#dialer(process), stateDown: state?.down, stateUp: state?.up
     })
     const opened = (): void => {
       this.#generations = new Map(outbox.lanes.map(lane => [lane, { next: lane.next, order: [] }]))
@@ -126,13 +131,14 @@ export class Edge {
     database.onReopened(async (store, suspect) => {
       link.pause()
       await outbox.reopen(store, suspect)
+      await state?.up.reload()
       if (!process.alive) return
       opened()
       link.resume()
     })
     if (!process.alive) return
     opened()
-    this.running = { process, database, outbox, link }
+    this.running = { process, database, outbox, link, state }
     world.note(`${this.name} runs as ${bootId}: ${this.describe()}`)
     link.start()
     for (const publisher of this.publishers) publisher.pump()
@@ -193,6 +199,8 @@ export class Edge {
       const connection = new SimulatedConnection(this.name, world, wire, process, cloud.process)
       connection.edge.events = events
       const mine = connection.side(connection.edge)
+      const state = this.stateSimulation
+      if (state !== undefined) connection.onFromEdge = frame => { state.heard(this, frame) }
       this.#cloud.accept(this.options.name, connection)
       this.#connection = connection
       through = mine

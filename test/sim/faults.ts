@@ -6,6 +6,8 @@ import type { Edge } from './edge.ts'
 import type { FaultKind } from './plan.ts'
 import { attemptsOn, gapsOn } from './reader.ts'
 import type { Simulation } from './simulation.ts'
+import { flipStateBit } from './state.ts'
+import { downCollections } from './state-truth.ts'
 
 const cloudFailpoints = (Object.keys(failpoints) as FailpointName[]).filter(name => name.startsWith('append') ||
   name.startsWith('ack'))
@@ -125,12 +127,13 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
       }).catch((error: unknown) => { world.fail(error) })
     })
   },
-  'cluster-changed': async ({ cloud }) => {
+  'cluster-changed': async ({ cloud, state }) => {
     if (cloud.down) return
     cloud.honest = false
     await cloud.takeDown('kill')
     await cloud.machine.restore([])
     cloud.newCluster()
+    state?.newCluster()
     cloud.bringUp()
   },
   'edge-restored': async (simulation, edge) => {
@@ -158,6 +161,27 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
     await clone.machine.restore(copy)
     clone.bringUp()
     world.after(20_000 + random.next() * 60_000, () => { simulation.endClone(clone) })
+  },
+
+  'watch-broken': ({ cloud, random }) => {
+    cloud.running?.state?.breakOff(downCollections[random.integer(0, downCollections.length - 1)]!)
+  },
+  'cluster-restored': ({ state, world, random }) => {
+    const restore = state?.backUp()
+    world.after(3000 + random.next() * 30_000, () => { restore?.() })
+  },
+  'edge-state-failpoint': ({ random }, edge) => {
+    const { process } = edge.machine
+    if (process === undefined) return
+    process.dieAt = random.chance(0.5) ? 'state-apply:before' : 'state-apply:after'
+    process.passesLeft = random.integer(1, 3)
+  },
+  'edge-state-flipped': async ({ random }, edge) => {
+    if (edge.down || edge.machine.process === undefined) return
+    await edge.takeDown('power')
+    const flipped = flipStateBit(await edge.machine.entries(), random)
+    if (flipped !== undefined) await edge.machine.restore(flipped)
+    edge.bringUp()
   },
 
   'edge-commit-dropped': damageEdge((_simulation, edge) => {

@@ -1,4 +1,4 @@
-import { planOf } from './plan.ts'
+import { planOf, stateFaultClasses, statePlanOf } from './plan.ts'
 import { simulate } from './simulation.ts'
 
 // Runs seeds one after the other and stops at the first that fails: `node test/sim/main.ts FIRST COUNT`; with CLASS in
@@ -6,11 +6,13 @@ import { simulate } from './simulation.ts'
 // environment, only those of that class.
 const [first = '1', count = '1'] = process.argv.slice(2)
 const { CLASS: onlyClass } = process.env
+const isState = stateFaultClasses.some(name => name === onlyClass)
 for (let seed = Number(first), left = Number(count); left > 0; seed++) {
-  if (onlyClass !== undefined && planOf(seed).faultClass !== onlyClass) continue
+  const plan = isState ? statePlanOf(seed) : planOf(seed)
+  if (onlyClass !== undefined && plan.faultClass !== onlyClass && !(isState && onlyClass === 'state')) continue
   left--
   const traced = process.env.TRACE === '1'
-  const outcome = await simulate(seed, { traced })
+  const outcome = await simulate(seed, { plan, traced })
   if (traced) console.log(outcome.trace.join('\n'))
   const { failure, trace: _trace, ...rest } = outcome
   if (process.env.QUIET !== '1' || failure !== undefined) console.log(JSON.stringify(rest))

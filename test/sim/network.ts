@@ -41,6 +41,8 @@ export class SimulatedConnection {
   readonly cloud: End
   /** Told of every frame that the cloud hands over. */
   onFromCloud: (frame: Frame) => void = () => {}
+  /** Told of every frame that the edge hands over; undefined: nobody asks. */
+  onFromEdge: ((frame: Frame) => void) | undefined
 
   constructor(name: string, world: World, wire: Wire, edge: SimulatedProcess, cloud: SimulatedProcess) {
     this.name = name
@@ -110,6 +112,7 @@ export class SimulatedConnection {
     // The receiver gets bytes of its own, as from a socket.
     const copy = Buffer.from(message)
     if (own === this.cloud) this.onFromCloud(decodeFrame(copy))
+    else this.onFromEdge?.(decodeFrame(copy))
     if (this.#world.trace !== undefined) {
       const { kind } = decodeFrame(copy)
       this.#world.note(`${this.name} ${own === this.edge ? '→' : '←'} ${kind}, ${copy.length} bytes, ` +

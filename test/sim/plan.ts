@@ -15,7 +15,9 @@ import type { LaneOptions } from '@holdfast/store'
  */
 export const faultClasses = ['honest', 'bounded', 'cloud-loss', 'edge-restore', 'clone', 'edge-damage',
   'cloud-damage'] as const
-export type FaultClass = (typeof faultClasses)[number]
+/** Seeds of their own, with State beside the Log (`statePlanOf`). */
+export const stateFaultClasses = ['state', 'state-loss'] as const
+export type FaultClass = (typeof faultClasses)[number] | (typeof stateFaultClasses)[number]
 
 export const faultKinds = [
   'edge-kill', 'edge-power-cut', 'edge-dies-in-code', 'edge-failpoint', 'cloud-kill', 'cloud-power-cut',
@@ -25,7 +27,8 @@ export const faultKinds = [
   'edge-disk-full', 'cloud-disk-full', 'disk-stall', 'event-loop-stall', 'clock-jump', 'lane-vanishes',
   'cloud-wiped', 'cloud-restored', 'cluster-changed', 'edge-restored', 'edge-cloned',
   'edge-commit-dropped', 'edge-tail-lost', 'edge-bit-flipped', 'edge-unreadable',
-  'cloud-commit-dropped', 'cloud-tail-lost', 'cloud-bit-flipped', 'cloud-unreadable'
+  'cloud-commit-dropped', 'cloud-tail-lost', 'cloud-bit-flipped', 'cloud-unreadable',
+  'watch-broken', 'cluster-restored', 'edge-state-failpoint', 'edge-state-flipped'
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -47,7 +50,10 @@ const special: Readonly<Record<FaultClass, readonly [FaultKind, number][]>> = {
   clone: [['edge-cloned', 8]],
   'edge-damage': [['edge-commit-dropped', 5], ['edge-tail-lost', 5], ['edge-bit-flipped', 6], ['edge-unreadable', 3]],
   'cloud-damage': [['cloud-commit-dropped', 5], ['cloud-tail-lost', 5], ['cloud-bit-flipped', 6], ['cloud-unreadable',
-    3]]
+    3]],
+  state: [['watch-broken', 8], ['cluster-restored', 5], ['edge-state-failpoint', 6], ['edge-state-flipped', 6], ['cloud-kill', 6],
+    ['link-cut', 6]],
+  'state-loss': [['watch-broken', 8], ['edge-state-failpoint', 6]]
 }
 
 export interface PlannedFault { readonly kind: FaultKind, readonly atMs: number }
@@ -68,6 +74,8 @@ export interface Plan {
   readonly faults: readonly PlannedFault[]
   /** Once all is healed, everything is acknowledged within this. */
   readonly convergeMs: number
+  /** Changes of State meanwhile; undefined: the seed is about the Log alone. */
+  readonly stateChanges?: number
 }
 
 const classShare: readonly [FaultClass, number][] = [
@@ -123,6 +131,34 @@ export function planOf(seed: number): Plan {
     windowBytes: random.chance(0.3) ? 16_384 : random.chance(0.5) ? 262_144 : 4 * 1024 * 1024,
     segmentEntries: random.integer(8, 200),
     convergeMs: faultClass === 'clone' ? 15 * 60_000 : 150_000
+  }
+}
+
+/** The same for a seed with State: a shorter history, less of the Log, and what goes wrong with State. */
+export function statePlanOf(seed: number): Plan {
+  const random = new SeededRandom(seed ^ 0x57a7e)
+  const faultClass = pick([['state', 3], ['state-loss', 1]] as const, random)
+  const { lanes, windowBytes, segmentEntries } = planOf(seed)
+  const chaosMs = random.integer(40_000, 120_000)
+  const lane: LaneOptions = { ...lanes['telemetry']!, overflow: 'reject', bytesMax: 2 ** 24, ageMaxMs: undefined }
+  const choices = [...always.filter(([kind]) => kind !== 'lane-vanishes'), ...special[faultClass]]
+  const faults: PlannedFault[] = Array.from({ length: random.integer(6, 14) }, () => ({
+    kind: pick(choices, random), atMs: chaosMs * (0.03 + 0.9 * random.next())
+  }))
+  faults.push({ kind: 'cloud-kill', atMs: chaosMs * (0.2 + 0.7 * random.next()) })
+  // One kind of loss a seed: what several together may take from the Log is the business of the seeds about the Log.
+  const loss = pick([['edge-restored', 3], ['cluster-changed', 2], ['edge-unreadable', 1]] as const, random)
+  if (faultClass === 'state-loss') faults.push({ kind: loss, atMs: chaosMs * (0.2 + 0.5 * random.next()) })
+  return {
+    seed, faultClass, chaosMs, lanes: { telemetry: lane }, windowBytes, segmentEntries,
+    edges: Array.from({ length: random.integer(1, 2) }, (_, node) => ({
+      name: `node-${node}` as NodeName, devices: [{ device: `plant/n${node}-d0`, lane: 'telemetry', window: random.integer(1, 20) }]
+    })),
+    faults: faults.toSorted((a, b) => a.atMs - b.atMs),
+    payloadBytesMax: 600,
+    records: random.integer(40, 120),
+    convergeMs: 200_000,
+    stateChanges: random.integer(80, 240)
   }
 }
 

@@ -1,14 +1,18 @@
 import { expect, test } from 'vitest'
-import { faultClasses, planOf } from './plan.ts'
+import { faultClasses, planOf, stateFaultClasses, statePlanOf } from './plan.ts'
 import type { Outcome } from './simulation.ts'
 import { simulate } from './simulation.ts'
 
-// `SEED=123 npm run sim` replays one seed with its trace; `RUNS=5000 npm run sim` runs more of them.
+// `SEED=123 npm run sim` replays one seed with its trace, `STATE=1` with it one of State; `RUNS=5000 npm run sim` runs more.
 const onlySeed = process.env['SEED'] === undefined ? undefined : Number(process.env['SEED'])
 const runs = Number(process.env['RUNS'] ?? 500)
+/** Histories with State beside the Log are runs of their own. */
+const stateRuns = Math.ceil(runs * 0.5)
+const onlyPlan = process.env['STATE'] === undefined ? planOf : statePlanOf
 
 function explain({ seed, faultClass, failure }: Outcome): string {
-  return `seed ${seed} (${faultClass}): ${failure}\n  replay it with a trace: SEED=${seed} npm run sim`
+  const isState = stateFaultClasses.some(name => name === faultClass)
+  return `seed ${seed} (${faultClass}): ${failure}\n  replay it with a trace: ${isState ? 'STATE=1 ' : ''}SEED=${seed} npm run sim`
 }
 
 const median = (numbers: readonly number[]): number => numbers.toSorted((a,
@@ -28,7 +32,7 @@ function histogram(name: string, numbers: readonly number[], bucket: number): st
 }
 
 if (onlySeed !== undefined) test(`seed ${onlySeed} holds, with its trace`, async () => {
-  const outcome = await simulate(onlySeed, { traced: true })
+  const outcome = await simulate(onlySeed, { plan: onlyPlan(onlySeed), traced: true })
   console.log(outcome.trace.join('\n'))
   expect(outcome.failure, explain(outcome)).toBeUndefined()
 })
@@ -54,11 +58,29 @@ if (onlySeed === undefined) test(`${runs} seeds hold`, { timeout: Math.max(300_0
   if (runs >= 200) expect(new Set(outcomes.map(({ faultClass }) => faultClass))).toEqual(new Set(faultClasses))
 })
 
+if (onlySeed === undefined) test(`${stateRuns} seeds with State hold`, { timeout: Math.max(300_000, runs * 2000) }, async () => {
+  const outcomes: Outcome[] = []
+  for (let seed = 1; seed <= stateRuns; seed++) outcomes.push(await simulate(seed, { plan: statePlanOf(seed) }))
+  const failed = outcomes.filter(({ failure }) => failure !== undefined)
+  for (const { seed } of failed.slice(0, 1)) console.log((await simulate(seed,
+    { plan: statePlanOf(seed), traced: true })).trace.slice(-200).join('\n'))
+  expect(failed.map(explain), `${failed.length} of ${stateRuns} seeds failed`).toEqual([])
+  console.log(`State: changes ${sum(outcomes, ({ stateChanges }) => stateChanges)}, ` +
+    `items put ${sum(outcomes, ({ stateItemsMoved }) => stateItemsMoved)}, not-ready ${sum(outcomes, ({ notReady }) => notReady)}`)
+  expect(median(outcomes.map(({ faults }) => faults))).toBeGreaterThanOrEqual(8)
+  expect(median(outcomes.map(({ stateChanges }) => stateChanges))).toBeGreaterThanOrEqual(80)
+  expect(median(outcomes.map(({ stateItemsMoved }) => stateItemsMoved))).toBeGreaterThanOrEqual(50)
+  expect(sum(outcomes, ({ notReady }) => notReady)).toBeGreaterThanOrEqual(stateRuns)
+  if (stateRuns >= 60) expect(new Set(outcomes.map(({ faultClass }) => faultClass))).toEqual(new Set(stateFaultClasses))
+})
+
 if (onlySeed === undefined) test('the same seed gives the same run', async () => {
   for (const seed of [2, 3, 7, 10, 12, 38]) {
-    const [first, second] = [await simulate(seed), await simulate(seed)]
-    expect(first.failure).toBeUndefined()
-    expect(second.digest).toBe(first.digest)
+    for (const plan of [planOf(seed), statePlanOf(seed)]) {
+      const [first, second] = [await simulate(seed, { plan }), await simulate(seed, { plan })]
+      expect(first.failure).toBeUndefined()
+      expect(second.digest).toBe(first.digest)
+    }
   }
 })
 

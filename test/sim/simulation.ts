@@ -9,6 +9,7 @@ import type { FaultKind, Plan } from './plan.ts'
 import { planOf } from './plan.ts'
 import { Publisher } from './publisher.ts'
 import { attemptsOn, readCloudLog } from './reader.ts'
+import { StateSimulation } from './state.ts'
 import { SimulationFailure, World } from './world.ts'
 
 export interface SimulationOptions {
@@ -28,6 +29,10 @@ export interface Outcome {
   readonly acknowledged: number
   readonly repeated: number
   readonly gaps: number
+  readonly stateChanges: number
+  /** Items that edges took in, and verdicts `not-ready`. */
+  readonly stateItemsMoved: number
+  readonly notReady: number
   /** Two runs of a seed give the same one. */
   readonly digest: string
   readonly failure: string | undefined
@@ -45,6 +50,8 @@ export class Simulation {
   readonly ledger: Ledger
   readonly publishers: Publisher[] = []
   readonly happened: FaultKind[] = []
+  /** Undefined: the seed is about the Log alone. */
+  readonly state: StateSimulation | undefined
   /** Nothing new goes wrong from here on. */
   healed = false
 
@@ -63,6 +70,8 @@ export class Simulation {
       for (const { device, lane, window } of devices) this.#addPublisher(edge, device, lane, window)
       return edge
     })
+    this.state = plan.stateChanges === undefined ? undefined : new StateSimulation(this)
+    for (const each of [this.cloud, ...this.edges]) each.stateSimulation = this.state
   }
 
   get random(): SeededRandom { return this.world.random }
@@ -79,6 +88,7 @@ export class Simulation {
     cloud.start()
     for (const edge of edges) edge.start()
     this.#publishFor(plan.chaosMs)
+    this.state?.start(plan.chaosMs, plan.stateChanges!)
     for (const { kind, atMs } of plan.faults) world.after(atMs, () => { this.inject(kind) })
     const check = (): void => {
       for (const edge of edges) edge.check()
@@ -92,7 +102,8 @@ export class Simulation {
     world.expect(converged, () => `not everything is acknowledged ${plan.convergeMs} ms after healing: ` +
       edges.map(edge =>
         `${edge.name} (${edge.running?.link.state}, ${edge.running?.link.lastEnd}): ${edge.describe()}; publishers ` +
-        edge.publishers.filter(({ idle }) => !idle).map(publisher => publisher.describe()).join(', ')).join('\n  '))
+        edge.publishers.filter(({ idle }) => !idle).map(publisher => publisher.describe()).join(', ')).join('\n  ') +
+      `; ${this.state?.describe() ?? ''}`)
     // Without new records, trimming comes ten seconds after the last that was written down.
     await world.run(world.nowMs + 15_000, () => false, check)
     const summary = await this.#verify()
@@ -102,6 +113,9 @@ export class Simulation {
       restarts: [cloud, ...edges, ...this.clones].reduce((sum, { starts }) => sum + starts - 1, 0),
       records: this.ledger.attempts.length,
       acknowledged: this.ledger.attempts.filter(({ acknowledged }) => acknowledged).length,
+      stateChanges: this.state?.changes ?? 0,
+      stateItemsMoved: this.state?.itemsMoved ?? 0,
+      notReady: this.state?.notReady ?? 0,
       ...summary
     }
   }
@@ -185,20 +199,23 @@ export class Simulation {
         if (!edge.down) edge.crash('old configuration', 'kill', 500)
       }
     }
+    this.state?.heal()
     world.note(`publishers wait for ${this.publishers.filter(({ idle }) => !idle).length}`)
   }
 
   #converged(): boolean {
     return this.cloud.running !== undefined && this.clones.every(({ down }) => down) &&
       this.edges.every(edge => edge.drained &&
-        edge.publishers.every(({ idle, options }) => idle || edge.missingLanes.has(options.lane)))
+        edge.publishers.every(({ idle, options }) => idle || edge.missingLanes.has(options.lane))) &&
+      (this.state?.converged ?? true)
   }
 
   async #verify(): Promise<{ repeated: number, gaps: number, digest: string }> {
     const entries = await readCloudLog(this.cloud.running!.log, this.ledger)
     const summary = checkLog(this, entries)
     for (const edge of this.edges) this.#checkTrimmed(edge)
-    const hash = createHash('sha256').update(this.ledger.digest()).update(String(this.world.steps))
+    const state = await this.state?.verify() ?? ''
+    const hash = createHash('sha256').update(this.ledger.digest()).update(String(this.world.steps)).update(state)
     for (const { node, lane, epoch, base, next } of entries) hash.update(`${node} ${lane} ${epoch} ${base} ${next}\n`)
     return { ...summary, digest: hash.digest('hex').slice(0, 16) }
   }
@@ -237,7 +254,7 @@ export async function simulate(seed: number, options: Partial<SimulationOptions>
   return {
     seed, faultClass: plan.faultClass,
     ...summary ?? { steps: world.steps, faults: simulation.happened.length, restarts: 0, records: 0, acknowledged: 0,
-      repeated: 0, gaps: 0, digest: '' },
+      repeated: 0, gaps: 0, stateChanges: 0, stateItemsMoved: 0, notReady: 0, digest: '' },
     failure,
     trace: world.trace ?? []
   }
