@@ -57,12 +57,15 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const outbox = await Outbox.open({ lanes: laneOptions(config), bootId, suspect: database.suspect }, database.store, {
     committer, clock, random, log, clockSynchronised: trust, failpoint
   })
-  database.onLow(low => outbox.refuse(low
-    ? new HoldfastError('DISK_FULL', `less than disk.freeFloorBytes (${config.disk.freeFloorBytes}) is free under ${dataDir}; ` +
-      'free some space, or restore the link so that the backlog drains')
-    : undefined))
   const peer = await PeerMemory.open(database.store, committer)
   const table = await openObjectTable({ suspect: database.suspect }, database.store, { committer, clock, random, log })
+  database.onLow(low => {
+    outbox.refuse(low
+      ? new HoldfastError('DISK_FULL', `less than disk.freeFloorBytes (${config.disk.freeFloorBytes}) is free under ${dataDir}; ` +
+        'free some space, or restore the link so that the backlog drains')
+      : undefined)
+    table.hold(low)
+  })
   await database.trust()
   const link = new Link({
     bootId,

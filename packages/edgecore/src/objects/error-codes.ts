@@ -7,5 +7,10 @@ export const objectErrorCodes = {
     remedy: 'Nothing of its batch was stored, and nothing more comes down in this session. The message names the object; '
       + 'where edgecore is older than cloudcore, upgrade it.',
     retryable: false
+  },
+  OBJECTS_NEWER: {
+    cause: 'The objects in the database were written by a newer release, in a format that this one does not know.',
+    remedy: 'Install the newer release again.',
+    retryable: false
   }
 } as const satisfies ErrorTable

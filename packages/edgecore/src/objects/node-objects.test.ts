@@ -254,3 +254,13 @@ test('when the store was opened again, watches end as expired and the next list 
   expect(items).toEqual([])
   expect(revision).toBeGreaterThan(2 ** 32)
 })
+
+test('while the database is opened again, reading is refused for a moment', async () => {
+  const store = new MemoryStore()
+  const { table, objects } = await openObjects(store)
+  await put(table, 'a/1')
+  await store.close()
+  const refused = { code: 503, reason: 'ServiceUnavailable', details: { retryAfterSeconds: 1 } }
+  await expect(objects.get({ resource: 'configmaps', namespace: 'a', name: '1' })).rejects.toMatchObject(refused)
+  await expect(objects.list(all('configmaps'), {})).rejects.toMatchObject(refused)
+})

@@ -1,4 +1,4 @@
-import { describeError } from '@holdfast/runtime'
+import { codeOfError, describeError } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
 import {
   History, OwnEvent, StatusError, WatchHub, decodeContinue, encodeContinue, parseResourceVersion, tooLargeResourceVersion,
@@ -125,7 +125,19 @@ export class NodeObjects implements ObjectSource {
 
   // Reading
 
+  /** Throws StatusError 503 while the database is being opened again. */
   async #read(resource: string, key: string): Promise<StoredObject | undefined> {
+    try {
+      return await this.#readNow(resource, key)
+    } catch (error) {
+      const code = codeOfError(error)
+      if (code?.startsWith('STORE_') !== true) throw error
+      throw new StatusError(503, 'ServiceUnavailable', `this node's database cannot be read now (${code}), please try again`,
+        { retryAfterSeconds: 1 })
+    }
+  }
+
+  async #readNow(resource: string, key: string): Promise<StoredObject | undefined> {
     if (resource === 'namespaces') {
       const sequence = this.#table.namespaceSequence(key)
       return sequence === undefined ? undefined : composeNamespace(key, sequence)

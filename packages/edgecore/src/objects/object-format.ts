@@ -1,9 +1,10 @@
 import { crc32 } from 'node:zlib'
+import { HoldfastError } from '@holdfast/runtime'
 import { tables } from '@holdfast/store'
 
 /**
  * Keys and values of the node's objects (docs/storage.md). Values begin with a format version and end with a CRC-32 over key
- * and value: what a store gives back is not believed unseen.
+ * and value, in every format: what a store gives back is not believed unseen. All decoders throw `OBJECTS_NEWER`.
  */
 const format = 1
 
@@ -53,7 +54,7 @@ export function encodeItem(key: Buffer, { sequence, version, value }: StoredItem
   return sealed(key, head, version, value)
 }
 
-/** Undefined where key or value are damaged or of another format. Version and value are views. */
+/** Undefined where key or value are damaged. Version and value are views. */
 export function decodeItem(key: Buffer, stored: Buffer): StoredItem | undefined {
   const body = opened(key, stored)
   if (body === undefined || body.length < 10) return undefined
@@ -110,11 +111,16 @@ function sealed(key: Buffer, ...parts: readonly Buffer[]): Buffer {
   return out
 }
 
-/** The value without its CRC; undefined where it does not hold or the format is another one. */
+/** The value without its CRC; undefined where that does not hold. Throws `OBJECTS_NEWER`. */
 function opened(key: Buffer, stored: Buffer): Buffer | undefined {
-  if (stored.length < 5 || stored[0] !== format) return undefined
+  if (stored.length < 5) return undefined
   const body = stored.subarray(0, -4)
-  return stored.readUInt32BE(body.length) === crc32(body, crc32(key)) ? body : undefined
+  if (stored.readUInt32BE(body.length) !== crc32(body, crc32(key))) return undefined
+  if (stored[0]! > format) {
+    throw new HoldfastError('OBJECTS_NEWER', `the objects on this node were written by a newer release, in format ${stored[0]}; `
+      + `this one reads up to ${format}: install that release again, or move the data directory's db folder away`)
+  }
+  return body
 }
 
 /** True for the tables that ObjectTable keeps. */

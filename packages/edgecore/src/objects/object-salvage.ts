@@ -1,3 +1,4 @@
+import { hasCode } from '@holdfast/runtime'
 import { salvageTables, tables } from '@holdfast/store'
 import type { Store, StoreEntry } from '@holdfast/store'
 import { decodeHead, decodeItem, decodeText, headKey, isObjectKey } from './object-format.ts'
@@ -25,7 +26,17 @@ export class ObjectSalvage {
   }
 }
 
-function isSound({ key, value }: StoreEntry): boolean {
+/** What a newer release wrote is taken over, for the load to refuse it with a sentence. */
+function isSound(entry: StoreEntry): boolean {
+  try {
+    return fits(entry)
+  } catch (error) {
+    if (hasCode(error, 'OBJECTS_NEWER')) return true
+    throw error
+  }
+}
+
+function fits({ key, value }: StoreEntry): boolean {
   switch (key[0]) {
     case tables.objectDown: return soundItem(key, value) !== undefined
     case tables.objectUp: return decodeItem(key, value) !== undefined

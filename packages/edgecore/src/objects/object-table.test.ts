@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
 import { HoldfastError, hasCode } from '@holdfast/runtime'
 import { LevelStore, MemoryStore, tables } from '@holdfast/store'
 import type { Store } from '@holdfast/store'
@@ -337,6 +338,38 @@ test('STA-34: a status of which the cloud has a later version of the same epoch 
   expect(version('a/one').toString('hex')).toMatch(new RegExp(`^${table.epoch}`))
   expect(table.up.value('pod-status', 'a/one')).toEqual(value)
   expect(version('a/two').subarray(0, 8)).toEqual(before.subarray(0, 8))
+})
+
+test('on a nearly full disk what comes down waits, but deletions go on', async () => {
+  await using harness = await openTable(new MemoryStore())
+  const { table } = harness
+  await apply(table.down, batchOf('configmaps', { 'default/settings': settings('1') }))
+  table.hold(true)
+  table.hold(true)
+  await apply(table.down, batchOf('configmaps', {}, ['default/settings']))
+  let applied = false
+  const waiting = apply(table.down, batchOf('configmaps', { 'default/settings': settings('2') })).then(() => { applied = true })
+  await putUp(table, 'node-status', 'edge-1', Buffer.from('{}'))
+  expect([applied, table.count('configmaps')]).toEqual([false, 0])
+  table.hold(false)
+  await waiting
+  expect(table.count('configmaps')).toBe(1)
+})
+
+test('what a newer release wrote is refused with a sentence', async () => {
+  const store = new MemoryStore()
+  {
+    await using harness = await openTable(store)
+    await apply(harness.table.down, batchOf('configmaps', { 'default/settings': settings('1') }))
+  }
+  const key = itemKey(tables.objectDown, 'configmaps', 'default/settings')
+  await tamper(store, key, value => {
+    const newer = Buffer.from(value)
+    newer[0] = 9
+    newer.writeUInt32BE(crc32(newer.subarray(0, -4), crc32(key)), newer.length - 4)
+    return newer
+  })
+  await expect(openTable(store)).rejects.toMatchObject({ code: 'OBJECTS_NEWER', message: expect.stringContaining('format 9') as string })
 })
 
 /** Fails the writes from the n-th on, after which nothing is stored. */

@@ -77,6 +77,8 @@ export class ObjectTable {
   #run: { failure?: Error } = {}
   #tail: Promise<unknown> = Promise.resolve()
   readonly #repairing = new Set<string>()
+  /** Set while nothing may be taken in. */
+  #hold: { readonly over: Promise<void>, end(): void } | undefined
 
   private constructor(options: ObjectTableOptions, store: Store, held: HeldObjects, components: ObjectTableComponents) {
     this.#options = options
@@ -171,6 +173,17 @@ export class ObjectTable {
     this.#finish(changing, onDurable)
   }
 
+  /** While held, what comes down waits before it is written, and the cloud with it: for a disk that is nearly full. */
+  hold(held: boolean): void {
+    if (held && this.#hold === undefined) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#hold = { over: promise, end: resolve }
+    } else if (!held) {
+      this.#hold?.end()
+      this.#hold = undefined
+    }
+  }
+
   // Taking in
 
   #target(): StateTarget {
@@ -199,6 +212,7 @@ export class ObjectTable {
 
   async #apply(batch: StateBatch): Promise<void> {
     const { collection, puts, deletes } = batch
+    if (puts.length > 0) while (this.#hold !== undefined) await this.#hold.over
     this.#check(batch)
     const items = this.#held.down.get(collection)
     const previous = new Map<string, Buffer>()
