@@ -115,6 +115,7 @@ export class Edge {
     const outbox = await Outbox.open({ lanes, bootId, suspect: database.suspect }, database.store, {
       committer: database.committer, clock, random, log, clockSynchronised, failpoint
     })
+    await database.trust()
     database.onLow(low => { outbox.refuse(low ? new HoldfastError('DISK_FULL', 'simulated') : undefined) })
     const peer = await PeerMemory.open(database.store, database.committer)
     const state = await this.stateSimulation?.openEdge(this, database)
