@@ -129,6 +129,7 @@ test('lists have selections, and pages of one state', async () => {
   expect([names(page.items), page.remainingItemCount, page.revision]).toEqual([['a/1', 'a/2'], 3, 6])
   // What changes from now on is not in the pages that follow.
   await apply(table.down, batchOf('configmaps', { 'b/1': configMap('b/1', '2'), 'b/9': configMap('b/9') }, ['b/2']))
+  await apply(table.down, batchOf('configmaps', { 'b/1': configMap('b/1', '3') }))
   const rest = await objects.list(all('configmaps'), { limit: 2, continue: page.continue })
   expect([names(rest.items), rest.remainingItemCount, rest.revision]).toEqual([['b/1', 'b/2'], 1, 6])
   expect(rest.items.map(({ revision, object }) => [revision, object['data']])).toEqual([[4, { a: '1' }], [5, { a: '1' }]])
