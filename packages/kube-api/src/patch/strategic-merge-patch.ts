@@ -198,7 +198,9 @@ function mergeList(current: Json[], patch: Json[], { mergeKey, schema }: MergeFi
 function checkElements(current: readonly Json[], patch: readonly Json[]): void {
   const types = new Set([...current, ...patch].map(typeInGo))
   if (types.has('array')) throw rejected('lists of lists are not supported')
-  if (types.size > 1 || types.has('null')) throw unmergeable(`list element types are not identical: ${showAsGo([[...current], [...patch]])}`)
+  if (types.size > 1 || types.has('null')) {
+    throw unmergeable(`list element types are not identical: ${showAsGo([[...current], [...patch]])}`)
+  }
 }
 
 function mergeElements(current: JsonObject[], patch: JsonObject[], mergeKey: string, schema: MergeSchema | undefined): MergedList {
