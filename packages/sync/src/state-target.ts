@@ -40,9 +40,10 @@ export interface StateTarget {
 
   /**
    * Takes a batch in, and refuses what would make the collection larger than its bound; versions and values are views of
-   * the batch's bytes, to be copied where they are kept. Called in order, also before earlier ones are settled. `onApplied` is called once, in the order of
-   * the calls: without an error when the batch is durable and visible (down), or taken in (up), never before. With an
-   * error nothing of the batch was applied, and whatever follows in this session is not handed over any more (STA-24).
+   * the batch's bytes, to be copied where they are kept. Called in order, also before earlier ones are settled.
+   * `onApplied` is called once, in the order of the calls: without an error when the batch is durable and visible (down),
+   * or taken in (up), never before. With an error nothing of the batch was applied, and whatever follows in this session
+   * is not handed over any more (STA-24).
    */
   apply(batch: StateBatch, onApplied: (error?: Error) => void): void
 

@@ -305,7 +305,9 @@ export class ObjectTable {
       met: (collection, key, version) => {
         const item = this.#held.up.get(collection)?.get(key)
         if (item === undefined || !isLaterVersion(version, Buffer.from(item.version, 'latin1'))) return
-        this.#components.log.warn('the cloud has a later status than this node: its disk went back, and it says it anew', { collection, key })
+        this.#components.log.warn('the cloud has a later status than this node: its disk went back, and it says it anew', {
+          collection, key
+        })
         this.putUp(collection, key, item.value, () => {})
       },
       subscribe: listener => {
