@@ -7,7 +7,7 @@ import { simulate } from './simulation.ts'
 const onlySeed = process.env['SEED'] === undefined ? undefined : Number(process.env['SEED'])
 const runs = Number(process.env['RUNS'] ?? 500)
 /** Histories with State beside the Log are runs of their own. */
-const stateRuns = Math.ceil(runs * 0.5)
+const stateRuns = Math.ceil(runs * 0.3)
 const onlyPlan = process.env['STATE'] === undefined ? planOf : statePlanOf
 
 function explain({ seed, faultClass, failure }: Outcome): string {
