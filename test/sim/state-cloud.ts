@@ -57,7 +57,8 @@ class Informer {
     const wanted = /^\d+$/.test(position) ? Number(position) : 0
     if (this.revision >= wanted) return true
     const actual = this.#past.get(wanted)
-    if (actual !== undefined) return this.revision >= actual
+    if (actual !== undefined && this.revision >= actual) return true
+    // Asked again where it was answered before: the source may have gone back once more since.
     this.#ask(wanted)
     return false
   }

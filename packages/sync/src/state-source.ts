@@ -29,9 +29,9 @@ export interface StateSource {
    * True where all that the collection is made of is known since this process started, and is not older than `position`,
    * which the reader has taken in; or where it is known for certain that the source went back behind that. `position` is
    * what `position()` of this source, or of one before it, gave; empty where the reader has none, and one that makes no
-   * sense (a disk may have damaged it) counts as none. Not knowing is not
-   * deleting: a list that failed is not ready, never empty (STA-12). Where the answer turns true later,
-   * `collectionChanged` says so. Asked often: the answer has to be at hand.
+   * sense (a disk may have damaged it) counts as none. What a consistent list showed is old where the source goes back
+   * once more. Not knowing is not deleting: a list that failed is not ready, never empty (STA-12). Where the answer turns
+   * true later, `collectionChanged` says so. Asked often: the answer has to be at hand.
    */
   ready(collection: string, position: string): boolean
 
