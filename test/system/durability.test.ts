@@ -45,7 +45,7 @@ function parseTrace(text: string): SystemCall[] {
   for (const line of text.split('\n')) {
     const [, thread = '', rest = ''] = /^(\d+)\s+(.*)$/.exec(line) ?? []
     if (rest.endsWith('<unfinished ...>')) {
-      unfinished.set(thread, rest.slice(0, -'<unfinished ...>'.length))
+      unfinished.set(thread, rest.slice(0, -'<unfinished ...>'.length).trimEnd())
       continue
     }
     const whole = rest.startsWith('<... ') ? `${unfinished.get(thread) ?? ''}${rest.replace(/^<\.\.\. \w+ resumed>/, '')}` : rest
