@@ -28,7 +28,7 @@ it('what an operator can mend is one line, without a stack', async () => {
   const port = new URL(tunnel!).port
   const dataDir = join(folder.path, 'edge')
   const cases: [End, string][] = [
-    [await run('cloudcore', '--set', `dataDir=${folder.path}`, '--set', 'https.port=0', '--set', 'ops.port=0',
+    [await run('cloudcore', '--set', `dataDir=${folder.path}`, '--set', 'https.port=0', '--set', 'ops.port=0', '--set', 'kube.port=0',
       '--set', `tunnel.port=${port}`), `LISTEN_FAILED: tunnel: cannot listen on 0.0.0.0:${port}: another process listens there: stop it, or set tunnel.port`],
     [await run('edgecore', '--set', `dataDir=${dataDir}`), 'NODE_NOT_JOINED: '],
     [await run('edgecore', '--set', 'dataDir=/proc/holdfast'), 'DATA_FOLDER_UNUSABLE: dataDir /proc/holdfast cannot be used']

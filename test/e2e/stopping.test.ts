@@ -30,7 +30,7 @@ it('a cloudcore that is told to stop while it starts has stopped in time', async
   const dataDir = await mkdtemp(join(tmpdir(), 'holdfast-stopping-'))
   onTestFinished(() => rm(dataDir, { recursive: true, force: true }))
   const launcher = fileURLToPath(new URL('../../packages/cloudcore/bin/cloudcore.js', import.meta.url))
-  const sets = [`dataDir=${dataDir}`, 'tunnel.port=0', 'https.port=0', 'ops.port=0'].flatMap(set => ['--set', set])
+  const sets = [`dataDir=${dataDir}`, 'tunnel.port=0', 'https.port=0', 'ops.port=0', 'kube.port=0'].flatMap(set => ['--set', set])
   const child = spawn(process.execPath, [launcher, ...sets], { stdio: ['ignore', 'ignore', 'pipe'] })
   let told = false
   let text = ''

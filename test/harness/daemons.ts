@@ -14,6 +14,12 @@ const launchers = {
   edgecore: join(root, 'packages/edgecore/bin/edgecore.js')
 } as const
 
+/** Sections of the configuration that have a port, each with the endpoint that it becomes. */
+const listening: Readonly<Record<keyof typeof launchers, readonly (readonly [section: string, endpoint: keyof Endpoints])[]>> = {
+  cloudcore: [['tunnel', 'tunnel'], ['https', 'https'], ['ops', 'ops'], ['kube', 'kubernetes']],
+  edgecore: [['mqtt', 'mqtt'], ['http', 'http'], ['localApi', 'localApi'], ['ops', 'ops']]
+}
+
 /** Polls `condition` until it gives something truthy; rejects with `what` at the deadline. */
 export async function until<T>(what: string, condition: () => T | Promise<T>, withinMs = 20_000): Promise<NonNullable<T>> {
   const deadline = performance.now() + withinMs
@@ -72,10 +78,10 @@ export class Daemon {
 
   async #startOnce(environment: Readonly<Record<string, string>>): Promise<void> {
     await rm(join(this.dataDir, 'endpoints.json'), { force: true })
-    const ports = this.name === 'cloudcore' ? ['tunnel', 'https', 'ops'] as const : ['mqtt', 'http', 'localApi', 'ops'] as const
+    const ports = listening[this.name]
     const sets = [
       `dataDir=${this.dataDir}`,
-      ...ports.map(part => `${part}.port=${this.endpoints[part]?.split(':').at(-1) ?? 0}`),
+      ...ports.map(([section, endpoint]) => `${section}.port=${this.endpoints[endpoint]?.split(':').at(-1) ?? 0}`),
       ...this.#options.set ?? []
     ]
     const command = [...this.#options.under ?? [], process.execPath, launchers[this.name], ...sets.flatMap(set => ['--set', set])]

@@ -41,7 +41,7 @@ describe('a daemon as a child', () => {
   })
 
   it('that is asked for something it never does is told so at the deadline, and ended', async () => {
-    const daemon = await start(['tunnel.port=0', 'https.port=0', 'ops.port=0'])
+    const daemon = await start(['tunnel.port=0', 'https.port=0', 'ops.port=0', 'kube.port=0'])
     await expect(daemon.waitFor('does not sing', async () => undefined, 50, new AbortController().signal))
       .rejects.toMatchObject({
         code: 'UP_NOT_READY', message: expect.stringMatching(/^cloudcore does not sing after 0\.05 s/) as string

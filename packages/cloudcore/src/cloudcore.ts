@@ -6,6 +6,7 @@ import type { CloudcoreConfig } from './config.ts'
 import { Hub } from './hub/hub.ts'
 import { TunnelServer } from './hub/web-socket-server.ts'
 import { Authority, Joining, Tokens, nodeNameOfPeer, openJoinServer, serverTlsOptions } from './identity/index.ts'
+import type { EmbeddedKubernetes, EmbeddedKubernetesComponents } from './kube/embedded-kubernetes.ts'
 import { LevelLog } from './log/level-log.ts'
 import { CloudcoreMetrics } from './metrics.ts'
 import { openOperations } from './ops/operations.ts'
@@ -15,6 +16,8 @@ export interface CloudcoreComponents {
   readonly version: string
   /** This machine's name, for the server certificate. */
   readonly hostname: string
+  /** As Kubernetes calls it: `linux/arm64`. */
+  readonly platform: string
   readonly failpoint: Failpoint
 }
 
@@ -35,9 +38,10 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   }, { opener, clock, random, log, onCommit: metrics.onCommit, failpoint })
   await using endpoints = await EndpointsFile.open(config.dataDir)
   const authority = await Authority.open({
-    folder: join(config.dataDir, 'identity'), serverNames: config.serverNames, hostname: components.hostname
+    folder: join(config.dataDir, 'identity'), serverNames: serverNamesOf(config), hostname: components.hostname
   }, { clock, log })
   const tokens = await Tokens.open({ folder: authority.folder, ca: authority.ca }, { clock, log })
+  await using embedded = await openEmbedded(config, components, { authority, clock, random, log, failpoint })
   const hub = new Hub({
     helloMs: 10_000,
     deadMs: 25_000,
@@ -50,6 +54,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   })
   metrics.watchHub(hub)
   metrics.watchLog(cloudLog)
+  if (embedded !== undefined) metrics.watchEmbeddedKubernetes(embedded)
   const tunnel = new TunnelServer({
     host: config.tunnel.host,
     port: config.tunnel.port,
@@ -60,7 +65,24 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const joining = new Joining({ tunnelUrl: config.publicUrl, tunnelPort: () => tunnelPort }, { authority, tokens, clock, log })
   const https = await openJoinServer(config.https, { authority, joining, log })
   const ops = await openOperations(config.ops, { cloudLog, hub, joining, log, clock, metrics: () => metrics.registry.expose() })
-  await endpoints.publish({ tunnel: endpointUrl('wss', config.tunnel.host, tunnelPort), https: https.url, ops: ops.url })
+  await endpoints.publish({
+    tunnel: endpointUrl('wss', config.tunnel.host, tunnelPort), https: https.url, ops: ops.url,
+    ...embedded !== undefined && { kubernetes: embedded.url }
+  })
   log.info('cloudcore is ready', { version, clusterUid: authority.clusterUid, logId: cloudLog.logId, endpoints: endpoints.path })
-  await runAll([tunnel, ops, https], shutdown)
+  await runAll([...embedded === undefined ? [] : [embedded], tunnel, ops, https], shutdown)
+}
+
+/** Loaded on use: it costs memory. */
+async function openEmbedded({ dataDir, kube }: CloudcoreConfig, { version, platform }: CloudcoreComponents,
+  components: EmbeddedKubernetesComponents): Promise<EmbeddedKubernetes | undefined> {
+  if (kube.mode !== 'embedded') return undefined
+  const { EmbeddedKubernetes } = await import('./kube/embedded-kubernetes.ts')
+  return await EmbeddedKubernetes.open({ ...kube, dataDir, version, platform }, components)
+}
+
+/** With the address at which others reach the embedded API. */
+function serverNamesOf({ serverNames, kube: { mode, host } }: CloudcoreConfig): readonly string[] {
+  const own = mode === 'embedded' && host !== '0.0.0.0' && host !== '::' ? [host] : []
+  return [...new Set([...serverNames, ...own])]
 }

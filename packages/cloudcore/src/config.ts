@@ -1,5 +1,5 @@
 import {
-  bytes, durationMs, filePath, listOf, listenSettings, logSettings, section, textOf, tunnelUrl, whole, type ConfigOf
+  bytes, durationMs, filePath, listOf, listenSettings, logSettings, oneOf, section, textOf, tunnelUrl, whole, type ConfigOf
 } from '@holdfast/runtime'
 import { isServerName } from './identity/certificates.ts'
 import { identityLimits } from './identity/limits.ts'
@@ -25,6 +25,16 @@ export const cloudcoreSchema = section({
   }),
   https: section(listenSettings('0.0.0.0', 10_002)),
   ops: section(listenSettings('127.0.0.1', 9091)),
+  kube: section({
+    mode: oneOf(['embedded', 'cluster', 'none']).prefault('embedded')
+      .describe('Where the objects of nodes are: in this program, which serves them as a Kubernetes API; in a Kubernetes cluster; or '
+        + 'nowhere.'),
+    ...listenSettings('127.0.0.1', 6443),
+    freeFloorBytes: bytes({ min: 2 ** 20, max: 2 ** 40 }).prefault('64MiB')
+      .describe('Free space below which the embedded API takes no new objects and none that grow.'),
+    kubeconfig: filePath().optional()
+      .describe('Kubeconfig of the cluster, with mode cluster; without it, the service account of the Pod that this runs in.')
+  }),
   retention: section({
     bytesMax: bytes({ min: 2 ** 20, max: 2 ** 50 }).prefault('10GiB')
       .describe('Bytes of records kept; the oldest go first, and their readers are told (410).'),

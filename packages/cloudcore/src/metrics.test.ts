@@ -1,10 +1,12 @@
 import { HoldfastError, SystemClock, parseNodeName, watchProcess } from '@holdfast/runtime'
 import type { NodeName } from '@holdfast/runtime'
 import { parseEpoch } from '@holdfast/protos'
+import { newStateStats } from '@holdfast/sync'
 import { expect, onTestFinished, test } from 'vitest'
 import type { HubStats, NodePresence } from './hub/hub.ts'
 import type { CloudLogStats, NodeTotals } from './log/cloud-log.ts'
 import { CloudcoreMetrics, cloudcoreMetrics, nodeSeriesMax } from './metrics.ts'
+import type { HubNumbers } from './metrics.ts'
 
 const stats: CloudLogStats = {
   batches: 7, records: 70, bytes: 7000, phantoms: 2, conflicts: 1, gaps: 3, corruptEntries: 4, entriesDropped: 5, reopens: 6, salvages: 8
@@ -21,11 +23,16 @@ const totals = (name: string, nextOffset = 9): NodeTotals => ({
   lanes: [{ lane: 'telemetry', epoch: parseEpoch('0123456789abcdef')!, nextOffset, records: 8, bytes: 800, gaps: 1 }]
 })
 
+const state = (): Pick<HubNumbers, 'stateStats' | 'statePresence'> => ({
+  stateStats: { down: { ...newStateStats(), frames: 3, itemsPut: 5, itemsDeleted: 2, bytes: 700, withheld: 1 }, up: newStateStats() },
+  statePresence: name => ({ notReady: name === 'a' ? ['pods'] : [], refused: '' })
+})
+
 const lines = (metrics: CloudcoreMetrics): string[] => metrics.registry.expose().split('\n')
 
 test('hub, log, commits and the process are read when somebody asks', () => {
   const metrics = new CloudcoreMetrics()
-  const hub = { stats: hubStats(), presence: () => [presence('a'), presence('b', false)] }
+  const hub = { stats: hubStats(), presence: () => [presence('a'), presence('b', false)], ...state() }
   metrics.watchHub(hub)
   metrics.watchLog({ stats, nodes: () => [totals('a')] })
   const watching = watchProcess(metrics.registry, new SystemClock())
@@ -37,6 +44,12 @@ test('hub, log, commits and the process are read when somebody asks', () => {
     'holdfast_cloud_session_ends_total{reason="DUPLICATE_IDENTITY"} 1',
     'holdfast_cloud_nodes 2', 'holdfast_cloud_nodes_connected 1', 'holdfast_cloud_nodes_duplicate_identity 1',
     'holdfast_cloud_node_connected{node="b"} 0',
+    'holdfast_cloud_state_frames_total{direction="down"} 3', 'holdfast_cloud_state_bytes_total{direction="down"} 700',
+    'holdfast_cloud_state_items_total{direction="down",change="put"} 5',
+    'holdfast_cloud_state_items_total{direction="down",change="deleted"} 2',
+    'holdfast_cloud_state_items_total{direction="up",change="put"} 0',
+    'holdfast_cloud_state_verdicts_total{direction="up",verdict="equal"} 0',
+    'holdfast_cloud_state_withheld_items_total{direction="down"} 1', 'holdfast_cloud_state_nodes_not_ready 1',
     'holdfast_cloud_lane_durable_offset{node="a",lane="telemetry"} 9',
     'holdfast_cloud_phantoms_dropped_total 2', 'holdfast_cloud_conflicts_total 1', 'holdfast_cloud_gaps_total 3',
     'holdfast_cloud_log_salvages_total 8', 'holdfast_cloud_log_available 1',
@@ -44,6 +57,25 @@ test('hub, log, commits and the process are read when somebody asks', () => {
     'holdfast_cloud_commit_seconds_bucket{le="0.005"} 1', 'holdfast_cloud_commit_bytes_sum 500'
   ]))
   expect(lines(metrics).some(line => line.startsWith('process_resident_memory_bytes '))).toBe(true)
+})
+
+test('the embedded Kubernetes API is read when somebody asks', () => {
+  const metrics = new CloudcoreMetrics()
+  const embedded = {
+    api: {
+      objects: { stats: { objects: 9, bytes: 900, watches: 2, historyEvents: 1, historyBytes: 100 }, revision: 77 },
+      server: { requestsInFlight: 3 }
+    },
+    database: { quarantines: 1, reopens: 2, low: true },
+    failure: new Error('no')
+  }
+  metrics.watchEmbeddedKubernetes(embedded)
+  expect(lines(metrics)).toEqual(expect.arrayContaining([
+    'holdfast_cloud_kube_api_objects 9', 'holdfast_cloud_kube_api_object_bytes 900', 'holdfast_cloud_kube_api_revision 77',
+    'holdfast_cloud_kube_api_watches 2', 'holdfast_cloud_kube_api_requests_in_flight 3', 'holdfast_cloud_kube_api_store_failed 1',
+    'holdfast_cloud_kube_api_store_reopens_total 2', 'holdfast_cloud_kube_api_store_quarantines_total 1',
+    'holdfast_cloud_kube_api_disk_low 1'
+  ]))
 })
 
 test('a log that is being opened again is shown as such, and keeps its series', () => {
@@ -63,7 +95,7 @@ test('a log that is being opened again is shown as such, and keeps its series', 
 test('series of nodes are bounded, the first by name, and go with their nodes', () => {
   const metrics = new CloudcoreMetrics()
   let names = Array.from({ length: nodeSeriesMax + 5 }, (_, i) => `n${10_000 + i}`).toReversed()
-  metrics.watchHub({ stats: hubStats(), presence: () => names.map(name => presence(name)) })
+  metrics.watchHub({ stats: hubStats(), presence: () => names.map(name => presence(name)), ...state() })
   metrics.watchLog({ stats, nodes: () => names.map(name => totals(name)) })
   const series = (name: string): string[] => lines(metrics).filter(line => line.startsWith(`${name}{`))
   expect(series('holdfast_cloud_node_connected')).toHaveLength(nodeSeriesMax)

@@ -1,6 +1,7 @@
 import { MetricRegistry, hasCode, processMetrics } from '@holdfast/runtime'
 import type { MetricTable } from '@holdfast/runtime'
 import type { Hub } from './hub/hub.ts'
+import type { EmbeddedKubernetes } from './kube/embedded-kubernetes.ts'
 import type { CloudLog, NodeTotals } from './log/cloud-log.ts'
 
 /** Nodes that have series of their own; the others are in the sums alone. */
@@ -101,11 +102,71 @@ export const cloudcoreMetrics = {
     name: 'holdfast_cloud_commit_bytes', kind: 'histogram', help: 'Size of a commit, in bytes of keys and values.',
     buckets: [256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576]
   },
+  stateFrames: {
+    name: 'holdfast_cloud_state_frames_total', kind: 'counter', labels: ['direction'],
+    help: 'Frames with changes of State that crossed links.'
+  },
+  stateItems: {
+    name: 'holdfast_cloud_state_items_total', kind: 'counter', labels: ['direction', 'change'],
+    help: 'Items of State that crossed links: put or deleted.'
+  },
+  stateBytes: {
+    name: 'holdfast_cloud_state_bytes_total', kind: 'counter', labels: ['direction'],
+    help: 'Bytes of State in batches that crossed links, as sent.'
+  },
+  stateVerdicts: {
+    name: 'holdfast_cloud_state_verdicts_total', kind: 'counter', labels: ['direction', 'verdict'],
+    help: 'Outcomes of comparing a collection with a node.'
+  },
+  stateRefusals: {
+    name: 'holdfast_cloud_state_refused_batches_total', kind: 'counter', labels: ['direction'],
+    help: 'Batches of State that their reader could not hold.'
+  },
+  stateWithheld: {
+    name: 'holdfast_cloud_state_withheld_items_total', kind: 'counter', labels: ['direction'],
+    help: 'Items of State that were kept back because they are out of bounds.'
+  },
+  stateNotReady: {
+    name: 'holdfast_cloud_state_nodes_not_ready', kind: 'gauge',
+    help: 'Connected nodes of which some collection waits, because it is not known yet what it holds.'
+  },
+  kubeApiObjects: { name: 'holdfast_cloud_kube_api_objects', kind: 'gauge', help: 'Objects in the embedded Kubernetes API.' },
+  kubeApiBytes: { name: 'holdfast_cloud_kube_api_object_bytes', kind: 'gauge', help: 'Bytes of these objects, as JSON.' },
+  kubeApiRevision: {
+    name: 'holdfast_cloud_kube_api_revision', kind: 'gauge',
+    help: 'Newest resourceVersion of the embedded API: grows by one with each change.'
+  },
+  kubeApiWatches: { name: 'holdfast_cloud_kube_api_watches', kind: 'gauge', help: 'Open watches of the embedded API.' },
+  kubeApiInFlight: {
+    name: 'holdfast_cloud_kube_api_requests_in_flight', kind: 'gauge', help: 'Requests being handled, without watches.'
+  },
+  kubeApiStoreFailed: {
+    name: 'holdfast_cloud_kube_api_store_failed', kind: 'gauge', help: '1 while the objects cannot be written, else 0.'
+  },
+  kubeApiReopens: {
+    name: 'holdfast_cloud_kube_api_store_reopens_total', kind: 'counter',
+    help: 'Times that the database of objects was opened again after a failed write.'
+  },
+  kubeApiQuarantines: {
+    name: 'holdfast_cloud_kube_api_store_quarantines_total', kind: 'counter',
+    help: 'Times that the database of objects could not be read and was set aside.'
+  },
+  kubeApiDiskLow: {
+    name: 'holdfast_cloud_kube_api_disk_low', kind: 'gauge', help: '1 while new objects are refused for want of space, else 0.'
+  },
   ...processMetrics
 } as const satisfies MetricTable
 
 /** What the collectors read; each is what the part itself exposes. */
-export type HubNumbers = Pick<Hub, 'stats' | 'presence'>
+export type HubNumbers = Pick<Hub, 'stats' | 'presence' | 'stateStats' | 'statePresence'>
+export interface EmbeddedKubernetesNumbers {
+  readonly api: {
+    readonly objects: Pick<EmbeddedKubernetes['api']['objects'], 'stats' | 'revision'>
+    readonly server: Pick<EmbeddedKubernetes['api']['server'], 'requestsInFlight'>
+  }
+  readonly database: Pick<EmbeddedKubernetes['database'], 'quarantines' | 'reopens' | 'low'>
+  readonly failure: Error | undefined
+}
 export type CloudLogNumbers = Pick<CloudLog, 'stats' | 'nodes'>
 
 /**
@@ -147,6 +208,35 @@ export class CloudcoreMetrics {
       for (const node of this.#shownNodes) metrics.nodeConnected.remove({ node })
       this.#shownNodes = shown.map(({ name }) => name)
       for (const { name, connected } of shown) metrics.nodeConnected.of({ node: name }).value = connected ? 1 : 0
+      metrics.stateNotReady.of({}).value =
+        presence.filter(({ name, connected }) => connected && (hub.statePresence(name)?.notReady.length ?? 0) > 0).length
+      for (const direction of ['down', 'up'] as const) {
+        const { frames, bytes, itemsPut, itemsDeleted, verdicts, refusals, withheld } = hub.stateStats[direction]
+        metrics.stateFrames.of({ direction }).value = frames
+        metrics.stateItems.of({ direction, change: 'put' }).value = itemsPut
+        metrics.stateItems.of({ direction, change: 'deleted' }).value = itemsDeleted
+        metrics.stateBytes.of({ direction }).value = bytes
+        for (const [verdict, count] of Object.entries(verdicts)) metrics.stateVerdicts.of({ direction, verdict }).value = count
+        metrics.stateRefusals.of({ direction }).value = refusals
+        metrics.stateWithheld.of({ direction }).value = withheld
+      }
+    })
+  }
+
+  watchEmbeddedKubernetes(embedded: EmbeddedKubernetesNumbers): void {
+    const { metrics } = this.registry
+    const { api: { objects, server }, database } = embedded
+    this.registry.onCollect(() => {
+      const { stats } = objects
+      metrics.kubeApiObjects.of({}).value = stats.objects
+      metrics.kubeApiBytes.of({}).value = stats.bytes
+      metrics.kubeApiRevision.of({}).value = objects.revision
+      metrics.kubeApiWatches.of({}).value = stats.watches
+      metrics.kubeApiInFlight.of({}).value = server.requestsInFlight
+      metrics.kubeApiStoreFailed.of({}).value = embedded.failure === undefined ? 0 : 1
+      metrics.kubeApiReopens.of({}).value = database.reopens
+      metrics.kubeApiQuarantines.of({}).value = database.quarantines
+      metrics.kubeApiDiskLow.of({}).value = database.low ? 1 : 0
     })
   }
 

@@ -198,6 +198,10 @@ export const edgecoreMetrics = {
   nodeReports: {
     name: 'holdfast_edge_node_status_reports_total', kind: 'counter', help: 'Node statuses that were stored, to be sent up.'
   },
+  stateFrames: {
+    name: 'holdfast_edge_state_frames_total', kind: 'counter', labels: ['direction'],
+    help: 'Frames with changes of State that crossed the link.'
+  },
   stateItems: {
     name: 'holdfast_edge_state_items_total', kind: 'counter', labels: ['direction', 'change'],
     help: 'Items of State that crossed the link: put or deleted.'
@@ -344,7 +348,8 @@ export class EdgecoreMetrics {
     const { metrics } = this.registry
     this.registry.onCollect(() => {
       for (const direction of ['down', 'up'] as const) {
-        const { bytes, itemsPut, itemsDeleted, verdicts } = stateStats[direction]
+        const { frames, bytes, itemsPut, itemsDeleted, verdicts } = stateStats[direction]
+        metrics.stateFrames.of({ direction }).value = frames
         metrics.stateItems.of({ direction, change: 'put' }).value = itemsPut
         metrics.stateItems.of({ direction, change: 'deleted' }).value = itemsDeleted
         metrics.stateBytes.of({ direction }).value = bytes

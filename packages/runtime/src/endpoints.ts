@@ -9,6 +9,8 @@ export interface Endpoints {
   readonly mqtt?: string
   readonly http?: string
   readonly localApi?: string
+  /** The Kubernetes API that cloudcore serves itself. */
+  readonly kubernetes?: string
   readonly ops?: string
 }
 

@@ -12,15 +12,16 @@ import { renderTable, type NodeStatus } from '../render.ts'
 
 const readyWithinMs = 30_000
 
-/** What listens where, in the order of the summary; `up` keeps to this machine. */
+/** What listens where, in the order of the summary: endpoint, section of the configuration; `up` keeps to this machine. */
 const parts = [
-  { daemon: 'cloudcore', part: 'tunnel', port: 10_000, what: 'tunnel, for nodes' },
-  { daemon: 'cloudcore', part: 'https', port: 10_002, what: 'joining' },
-  { daemon: 'cloudcore', part: 'ops', port: 9091, what: 'cloud operations and records' },
-  { daemon: 'edgecore', part: 'mqtt', port: 1883, what: 'MQTT, for devices' },
-  { daemon: 'edgecore', part: 'http', port: 10_555, what: 'HTTP, for devices' },
-  { daemon: 'edgecore', part: 'localApi', port: 10_550, what: 'the node\'s objects, for kubectl' },
-  { daemon: 'edgecore', part: 'ops', port: 9092, what: 'node operations' }
+  { daemon: 'cloudcore', part: 'tunnel', section: 'tunnel', port: 10_000, what: 'tunnel, for nodes' },
+  { daemon: 'cloudcore', part: 'https', section: 'https', port: 10_002, what: 'joining' },
+  { daemon: 'cloudcore', part: 'kubernetes', section: 'kube', port: 6443, what: 'the Kubernetes API, for kubectl' },
+  { daemon: 'cloudcore', part: 'ops', section: 'ops', port: 9091, what: 'cloud operations and records' },
+  { daemon: 'edgecore', part: 'mqtt', section: 'mqtt', port: 1883, what: 'MQTT, for devices' },
+  { daemon: 'edgecore', part: 'http', section: 'http', port: 10_555, what: 'HTTP, for devices' },
+  { daemon: 'edgecore', part: 'localApi', section: 'localApi', port: 10_550, what: 'the node\'s objects, for kubectl' },
+  { daemon: 'edgecore', part: 'ops', section: 'ops', port: 9092, what: 'node operations' }
 ] as const
 
 type Part = (typeof parts)[number]
@@ -47,8 +48,8 @@ export const up = defineCommand({
     for (const folder of Object.values(folders)) await makeFolder(folder, 0o750)
     const daemons: DaemonProcess[] = []
     const start = async (name: DaemonName, more: readonly string[]): Promise<StartedDaemon> => {
-      const settings = await Promise.all(parts.filter(part => part.daemon === name).map(async ({ part, port }) =>
-        [`${part}.host=127.0.0.1`, `${part}.port=${values['free-ports'] ? 0 : await portOrFree(port)}`]))
+      const settings = await Promise.all(parts.filter(part => part.daemon === name).map(async ({ section, port }) =>
+        [`${section}.host=127.0.0.1`, `${section}.port=${values['free-ports'] ? 0 : await portOrFree(port)}`]))
       const daemon = await DaemonProcess.start({
         name, nodePath: host.nodePath, dataDir: folders[name], logPath: join(dataDir, `${name}.log`),
         settings: [...settings.flat(), ...more]
@@ -142,10 +143,12 @@ function summary(node: NodeName, dataDir: string, urls: { readonly cloudcore: En
   const where = renderTable([{ title: 'WHAT' }, { title: 'WHERE' }], [
     ...parts.map(part => [part.what, urlOf(part) + (moved.includes(part) ? `  (instead of ${part.port})` : '')]),
     ...daemons.map(daemon => [`${daemon.name} log, process ${daemon.pid}`, daemon.logPath]),
+    ['kubeconfig', join(dataDir, 'cloud', 'kubeconfig')],
     ['data', dataDir]
   ])
   const mqtt = new URL(urls.edgecore.mqtt!)
   const cloud = urls.cloudcore.ops === cloudDefault ? '' : ` --cloud ${urls.cloudcore.ops}`
+  const kubectl = `kubectl --kubeconfig ${shellWord(nearPath(host.folder, join(dataDir, 'cloud', 'kubeconfig')))}`
   return `cloudcore and the node ${node} are up.
 
 ${where}
@@ -155,14 +158,27 @@ three things to try, in another terminal:
   curl -d '{"celsius":82}' ${urls.edgecore.http}/v1/devices/home/kettle/telemetry
   ${holdfastCommand(host.folder)} records --node ${node}${cloud} --follow
 
+and three with kubectl, of version 1.20 or later:
+
+  ${kubectl} get nodes -o wide
+  ${kubectl} create configmap settings --from-literal=colour=blue
+  ${kubectl} get configmaps,pods -A -w
+
 Ctrl-C stops both.
 `
 }
 
 /** How this program is called from a folder, as a shell understands it. */
 function holdfastCommand(folder: string): string {
-  const launcher = fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url))
-  const near = relative(folder, launcher)
-  const path = near.startsWith('..') ? launcher : near
-  return `node ${/^[A-Za-z0-9_./-]+$/.test(path) ? path : `'${path.replaceAll('\'', '\'\\\'\'')}'`}`
+  return `node ${shellWord(nearPath(folder, fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url))))}`
+}
+
+/** Relative where it is below the folder. */
+function nearPath(folder: string, path: string): string {
+  const near = relative(folder, path)
+  return near.startsWith('..') ? path : near
+}
+
+function shellWord(text: string): string {
+  return /^[A-Za-z0-9_./-]+$/.test(text) ? text : `'${text.replaceAll('\'', '\'\\\'\'')}'`
 }
