@@ -23,6 +23,11 @@ export interface JoinOptions {
   readonly dataDir: string
   /** Replace an identity that is there. Stop edgecore first: it reads its identity at start. */
   readonly force?: boolean
+  /**
+   * `force`, and what the node holds of another cluster gives way to what this one has for it: edgecore finds it in the
+   * identity at its next start (docs/spec/state.md, STA-15).
+   */
+  readonly adopt?: boolean
   /** Ends the attempt; the caller's deadline. */
   readonly signal?: AbortSignal
 }
@@ -62,7 +67,8 @@ export async function join(options: JoinOptions): Promise<JoinedNode> {
   const node = parseNodeName(options.node)
   if (node === undefined) throw failure('JOIN_OPTION_INVALID', `--node "${options.node}": expected ${nodeNameRule}`)
   const folder = joinPath(options.dataDir, 'identity')
-  if (options.force !== true && await isOccupied(folder)) {
+  const { adopt = false, force = adopt } = options
+  if (!force && await isOccupied(folder)) {
     throw failure('JOIN_IDENTITY_EXISTS',
       `${folder} holds an identity already: leave it, or stop edgecore and add --force to replace it`)
   }
@@ -71,7 +77,7 @@ export async function join(options: JoinOptions): Promise<JoinedNode> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const answer = await requestCertificate(server, ca, options, node, privateKey)
   const identity = checkAnswer(answer, ca, node, privateKey)
-  const description = { version: 1, node, clusterUid: identity.clusterUid, serverUrl: identity.serverUrl }
+  const description = { version: 1, node, clusterUid: identity.clusterUid, serverUrl: identity.serverUrl, ...adopt && { adopt } }
   try {
     await writeIdentity(options.dataDir, folder, {
       'node.key': privateKey.export({ format: 'pem', type: 'pkcs8' }) as string,

@@ -82,6 +82,12 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     stateDown: table.down,
     stateUp: table.up
   })
+  if (identity.adopts && !['', identity.clusterUid].includes(peer.peer.clusterUid)) {
+    log.warn('the node was moved to another cluster: what it holds of the one before gives way to what this one has for it', {
+      was: peer.peer.clusterUid, is: identity.clusterUid
+    })
+    await link.adoptCluster()
+  }
   const routes = new Routes({ rules: config.routes, lane: name => outbox.lane(name) })
   const { mqtt } = config
   const broker = await Broker.open({

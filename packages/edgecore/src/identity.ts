@@ -19,6 +19,8 @@ export interface NodeIdentity {
   readonly clusterUid: string
   /** The tunnel, such as `wss://cloud.example:10000/v1/tunnel`. */
   readonly serverUrl: string
+  /** The node was moved here: what it holds of another cluster gives way to what this one has for it (STA-15). */
+  readonly adopts: boolean
   /**
    * Mutual TLS 1.3 with the pinned CA. The server's certificate must carry the host of `serverUrl`; this check is
    * Node's own `tls.checkServerIdentity` and is not replaced.
@@ -40,7 +42,7 @@ export async function loadIdentity(dataDir: string): Promise<NodeIdentity> {
   const folder = join(dataDir, 'identity')
   const description = await read(join(folder, 'identity.json'), () => notJoined(dataDir))
   const [key, cert, ca] = await Promise.all(['node.key', 'node.crt', 'ca.crt'].map(name => read(join(folder, name))))
-  const { node, clusterUid, serverUrl } = parse(join(folder, 'identity.json'), () => parseDescription(description))
+  const { node, clusterUid, serverUrl, adopts } = parse(join(folder, 'identity.json'), () => parseDescription(description))
   const privateKey = parse(join(folder, 'node.key'), () => createPrivateKey(key!))
   const certificate = parse(join(folder, 'node.crt'), () => new X509Certificate(cert!))
   const authority = parse(join(folder, 'ca.crt'), () => new X509Certificate(ca!))
@@ -60,18 +62,19 @@ export async function loadIdentity(dataDir: string): Promise<NodeIdentity> {
     node: subject.node,
     clusterUid,
     serverUrl,
+    adopts,
     tlsOptions: { key: key!, cert: cert!, ca: ca!, minVersion: 'TLSv1.3', rejectUnauthorized: true }
   }
 }
 
-function parseDescription(text: string): { node: string; clusterUid: string; serverUrl: string } {
-  const { version, node, clusterUid, serverUrl } = JSON.parse(text) as Record<string, unknown>
+function parseDescription(text: string): { node: string; clusterUid: string; serverUrl: string; adopts: boolean } {
+  const { version, node, clusterUid, serverUrl, adopt } = JSON.parse(text) as Record<string, unknown>
   if (version !== 1) throw new Error(`expected version 1, got ${JSON.stringify(version)}: upgrade edgecore`)
   if (typeof node !== 'string' || typeof clusterUid !== 'string') throw new Error('expected "node" and "clusterUid"')
   if (typeof serverUrl !== 'string' || !URL.canParse(serverUrl) || new URL(serverUrl).protocol !== 'wss:') {
     throw new Error(`serverUrl: expected wss://…, got ${JSON.stringify(serverUrl)}`)
   }
-  return { node, clusterUid, serverUrl }
+  return { node, clusterUid, serverUrl, adopts: adopt === true }
 }
 
 async function read(path: string, whenMissing?: () => HoldfastError): Promise<string> {

@@ -13,13 +13,14 @@ export const joinCommand = defineCommand({
     node: { value: 'NODE', required: true, summary: 'The node\'s name.' },
     'data-dir': { value: 'DIR', required: true, summary: 'Data directory of edgecore; the identity goes there.' },
     force: { summary: 'Replace an identity that is there. Stop edgecore first.' },
+    adopt: { summary: 'As --force, and take this cluster\'s objects in place of those of the one before.' },
     ...outputOption
   },
   async run(values, host) {
     const form = outputForm(values.output)
-    const { server, token, node, force } = values
+    const { server, token, node, adopt } = values
     const dataDir = resolve(host.folder, values['data-dir'])
-    const joined = await join({ server, token, node, dataDir, force, signal: host.shutdown })
+    const joined = await join({ server, token, node, dataDir, force: values.force || adopt, adopt, signal: host.shutdown })
       .catch((error: unknown) => {
         if (hasCode(error, 'JOIN_OPTION_INVALID')) throw usage((error as HoldfastError).message)
         throw error
