@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { join as joinPath } from 'node:path'
 import { expect, it } from 'vitest'
 import { join } from '../../packages/cli/src/join.ts'
-import { Daemon, Fleet, until } from '../harness/daemons.ts'
+import { Fleet, until } from '../harness/daemons.ts'
+import type { Daemon } from '../harness/daemons.ts'
 
 const clusterChanges = 'holdfast_edge_link_cluster_changes_total'
 
