@@ -66,10 +66,18 @@ export interface NodePresence {
   readonly software: string
 }
 
+/** Told when a node gets a session, and when it has none any more; not when one replaces another. */
+export interface LinkListener {
+  connected(node: NodeName): void
+  disconnected(node: NodeName): void
+}
+
 interface NodeEntry {
   readonly name: NodeName
   readonly fence: Fence
   session: TunnelSession | undefined
+  /** A session was welcomed, and listeners were told. */
+  linked: boolean
   lastSeenMs: number
   software: string
   /** Batches handed to the log and not settled, of all sessions. */
@@ -94,6 +102,7 @@ export class Hub {
   readonly components: HubComponents
   readonly #nodes = new Map<NodeName, NodeEntry>()
   readonly #sessions = new Set<TunnelSession>()
+  readonly #listeners = new Set<LinkListener>()
   #closed = false
 
   constructor(options: HubOptions, components: HubComponents) {
@@ -132,6 +141,29 @@ export class Hub {
   /** Undefined where the node is not connected, or its session has no State. */
   statePresence(name: NodeName): NodeStatePresence | undefined { return this.#nodes.get(name)?.session?.statePresence }
 
+  /** True while it has a session that was welcomed. */
+  connected(name: NodeName): boolean { return this.#nodes.get(name)?.linked ?? false }
+
+  /** `listener` is told of changes from now on, until the function that it returns is called. */
+  subscribe(listener: LinkListener): () => void {
+    this.#listeners.add(listener)
+    return () => { this.#listeners.delete(listener) }
+  }
+
+  /** For TunnelSession. What a listener throws is logged: the session does not suffer from it. */
+  linked(node: { readonly name: NodeName, linked: boolean }, linked: boolean): void {
+    if (node.linked === linked) return
+    node.linked = linked
+    for (const listener of this.#listeners) {
+      try {
+        if (linked) listener.connected(node.name)
+        else listener.disconnected(node.name)
+      } catch (error) {
+        this.components.log.error('a listener to links failed', { node: node.name, error: describeError(error) })
+      }
+    }
+  }
+
   /** For TunnelSession. */
   ended(session: TunnelSession, reason: string): void {
     this.#sessions.delete(session)
@@ -142,7 +174,7 @@ export class Hub {
     let entry = this.#nodes.get(name)
     if (entry === undefined && this.#nodes.size < this.options.nodesMax) {
       const lastSeenMs = this.components.clock.wallMs()
-      entry = { name, fence: new Fence(), session: undefined, lastSeenMs, software: '', pending: 0, drained: [] }
+      entry = { name, fence: new Fence(), session: undefined, linked: false, lastSeenMs, software: '', pending: 0, drained: [] }
       this.#nodes.set(name, entry)
     }
     return entry
@@ -172,7 +204,8 @@ class TunnelSession implements ConnectionEvents {
   constructor(hub: Hub, node: NodeEntry | undefined, connection: Connection) {
     this.#hub = hub
     this.#node = node ?? {
-      name: '' as NodeName, fence: new Fence(), session: undefined, lastSeenMs: 0, software: '', pending: 0, drained: []
+      name: '' as NodeName, fence: new Fence(), session: undefined, linked: false, lastSeenMs: 0, software: '', pending: 0,
+      drained: []
     }
     this.#connection = connection
     this.#session = new CloudSession(hub.options)
@@ -253,6 +286,7 @@ class TunnelSession implements ConnectionEvents {
       this.#node.lastSeenMs = this.#hub.components.clock.wallMs()
       this.#node.fence.seen(this.#hub.components.clock.monotonicMs())
       this.#log.info('tunnel closed', { reason })
+      this.#hub.linked(this.#node, false)
     }
     this.#hub.ended(this, reason)
   }
@@ -299,6 +333,7 @@ class TunnelSession implements ConnectionEvents {
     this.#step({ kind: 'welcomed', welcome: {
       clusterUid, logId: cloudLog.logId, wallMs: clock.wallMs(), watermarks, windowBytes, software, ...this.#openState(hello)
     } })
+    if (node.session === this) this.#hub.linked(node, true)
     this.#pumpSoon()
   }
 
