@@ -15,6 +15,11 @@ interface Answer { readonly status: number, readonly body: Record<string, unknow
 
 interface Client { readonly server: string, readonly caPem: string, readonly token?: string, readonly cert?: string, readonly key?: string }
 
+/** Of its own controllers. */
+function clientOf({ access: { server, caPem = '', credentials } }: EmbeddedKubernetes): Required<Pick<Client, 'server' | 'caPem' | 'token'>> {
+  return { server, caPem, token: credentials.kind === 'token' ? credentials.token : '' }
+}
+
 async function open(dataDir: string, more: { readonly port?: number, readonly freeFloorBytes?: number } = {}):
 Promise<{ readonly embedded: EmbeddedKubernetes, readonly authority: Authority }> {
   const clock = new SystemClock()
@@ -78,7 +83,7 @@ describe('the embedded Kubernetes API', () => {
     await using folder = await temporaryFolder()
     const { embedded, authority } = await open(folder.path)
     await using _embedded = embedded
-    const { access } = embedded
+    const access = clientOf(embedded)
     expect((await call(access, 'GET', configMaps)).status).toBe(200)
     const { server, caPem } = access
     expect((await call({ server, caPem }, 'GET', configMaps)).status).toBe(403)
@@ -94,18 +99,18 @@ describe('the embedded Kubernetes API', () => {
     {
       const { embedded } = await open(folder.path)
       await using _embedded = embedded
-      await call(embedded.access, 'POST', configMaps, configMap('kept'))
+      await call(clientOf(embedded), 'POST', configMaps, configMap('kept'))
     }
     await writeFile(join(folder.path, 'objects/CURRENT'), 'nonsense')
     const { embedded } = await open(folder.path)
     await using _embedded = embedded
     expect(embedded.database.quarantines).toBe(1)
     expect(await readdir(join(folder.path, 'quarantine'))).toHaveLength(1)
-    const { status, body } = await call(embedded.access, 'GET', `${configMaps}/kept`)
+    const { status, body } = await call(clientOf(embedded), 'GET', `${configMaps}/kept`)
     expect(status).toBe(200)
     expect(body).toMatchObject({ metadata: { name: 'kept' } })
     // Newer ones may have been lost: no version ever means two things.
-    const { body: list } = await call(embedded.access, 'GET', configMaps)
+    const { body: list } = await call(clientOf(embedded), 'GET', configMaps)
     expect(Number((list['metadata'] as { resourceVersion: string }).resourceVersion)).toBeGreaterThan(1_000_000_000)
   })
 
@@ -116,10 +121,10 @@ describe('the embedded Kubernetes API', () => {
     vi.spyOn(embedded.database.store, 'write').mockImplementationOnce((_ops, _options, onDone) => {
       onDone(new HoldfastError('STORE_FAILED', 'the disk says no'))
     })
-    expect((await call(embedded.access, 'POST', configMaps, configMap('lost'))).status).toBe(500)
+    expect((await call(clientOf(embedded), 'POST', configMaps, configMap('lost'))).status).toBe(500)
     await vi.waitFor(() => { expect([embedded.database.reopens, embedded.failure]).toEqual([1, undefined]) }, 10_000)
-    expect((await call(embedded.access, 'POST', configMaps, configMap('after'))).status).toBe(201)
-    expect((await call(embedded.access, 'GET', `${configMaps}/lost`)).status).toBe(404)
+    expect((await call(clientOf(embedded), 'POST', configMaps, configMap('after'))).status).toBe(201)
+    expect((await call(clientOf(embedded), 'GET', `${configMaps}/lost`)).status).toBe(404)
   })
 
   it('takes nothing that grows while the disk is nearly full, and lets go of what is there', async () => {
@@ -127,14 +132,14 @@ describe('the embedded Kubernetes API', () => {
     {
       const { embedded } = await open(folder.path)
       await using _embedded = embedded
-      await call(embedded.access, 'POST', configMaps, configMap('large', { text: 'x'.repeat(1000) }))
+      await call(clientOf(embedded), 'POST', configMaps, configMap('large', { text: 'x'.repeat(1000) }))
     }
     const { embedded } = await open(folder.path, { freeFloorBytes: 2 ** 40 })
     await using _embedded = embedded
-    const refused = await call(embedded.access, 'POST', configMaps, configMap('more'))
+    const refused = await call(clientOf(embedded), 'POST', configMaps, configMap('more'))
     expect(refused).toMatchObject({ status: 507, body: { message: expect.stringContaining('kube.freeFloorBytes') as string } })
-    expect((await call(embedded.access, 'PUT', `${configMaps}/large`, configMap('large'))).status).toBe(200)
-    expect((await call(embedded.access, 'DELETE', `${configMaps}/large`)).status).toBe(200)
+    expect((await call(clientOf(embedded), 'PUT', `${configMaps}/large`, configMap('large'))).status).toBe(200)
+    expect((await call(clientOf(embedded), 'DELETE', `${configMaps}/large`)).status).toBe(200)
   })
 
   it('says which setting to change where its port is taken, and leaves its database closed', async () => {

@@ -2,6 +2,7 @@ import { chmod, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasCode, listenFailure, privateFileMode, writeFileAtomic } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random, Service } from '@holdfast/runtime'
+import type { KubeconfigFields } from '@holdfast/kube-api'
 import { EmbeddedKubeApi, StatusError, salvageObjects, writeKubeconfig } from '@holdfast/kube-api'
 import { Database, FileDiskSpace, levelStoreOpener } from '@holdfast/store'
 import type { Authority } from '../identity/index.ts'
@@ -27,13 +28,7 @@ export interface EmbeddedKubernetesComponents {
   readonly failpoint?: Failpoint
 }
 
-/** What a client needs to be let in. */
-export interface KubeAccess {
-  /** `https://127.0.0.1:6443` */
-  readonly server: string
-  readonly caPem: string
-  readonly token: string
-}
+type Access = Omit<KubeconfigFields, 'namespace'>
 
 const administrator = { name: 'holdfast:admin', groups: ['system:masters', 'system:authenticated'] }
 const controllers = { name: 'holdfast:cloudcore', groups: ['system:authenticated'] }
@@ -52,10 +47,10 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
   readonly database: Database
   readonly kubeconfigPath: string
   /** For cloudcore's own controllers; another token at every start. */
-  readonly access: KubeAccess
+  readonly access: Access
   #closed: Promise<void> | undefined
 
-  private constructor(api: EmbeddedKubeApi, database: Database, kubeconfigPath: string, access: KubeAccess) {
+  private constructor(api: EmbeddedKubeApi, database: Database, kubeconfigPath: string, access: Access) {
     this.api = api
     this.database = database
     this.kubeconfigPath = kubeconfigPath
@@ -96,12 +91,10 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
       const { objects, server } = api
       database.onLow(low => objects.refuseGrowth(low ? diskFull(dataDir, freeFloorBytes) : undefined))
       const kubeconfigPath = join(dataDir, 'kubeconfig')
-      await writeKubeconfig(kubeconfigPath, {
-        name: 'holdfast', server: server.url, caPem: authority.caPem, credentials: { kind: 'token', token: adminToken }
-      })
-      return new EmbeddedKubernetes(api, database, kubeconfigPath, {
-        server: server.url, caPem: authority.caPem, token: ownToken
-      })
+      const accessWith = (token: string): Access =>
+        ({ name: 'holdfast', server: server.url, caPem: authority.caPem, credentials: { kind: 'token', token } })
+      await writeKubeconfig(kubeconfigPath, accessWith(adminToken))
+      return new EmbeddedKubernetes(api, database, kubeconfigPath, accessWith(ownToken))
     } catch (error) {
       await api?.close()
       await database.close()
