@@ -147,33 +147,36 @@ test('what a node refuses rests until its next session, and is shown', async () 
   expect(hub.statePresence(node)!.refused).toBe('')
 })
 
-test('a listener is told when a node gets a session and when it has none, not when one replaces another', async () => {
+test('a listener is told when a node gets a session, each time, and when it has none any more', async () => {
   const told: string[] = []
-  hub.subscribe({ connected: () => { throw new Error('of this listener') }, disconnected: () => {} })
+  hub.subscribe({ onConnected: () => { throw new Error('of this listener') } })
   const stop = hub.subscribe({
-    connected: name => { told.push(`${name} connected ${hub.connected(name)}`) },
-    disconnected: name => { told.push(`${name} disconnected ${hub.connected(name)}`) }
+    onConnected: name => { told.push(`${name} connected ${hub.connected(name)}`) },
+    onDisconnected: name => { told.push(`${name} disconnected ${hub.connected(name)}`) }
   })
-  expect(hub.connected(node)).toBe(false)
+  expect([hub.connected(node), ...hub.connectedNodes()]).toEqual([false])
   const first = await connect()
-  expect(told).toEqual(['edge-1 connected true'])
+  expect(told.splice(0)).toEqual(['edge-1 connected true'])
+  expect([...hub.connectedNodes()]).toEqual([node])
   const second = await connect({ connectCounter: 2 })
   expect(kinds(first)).toContain('SESSION_REPLACED')
   first.events.onClose('gone')
-  expect(told).toEqual(['edge-1 connected true'])
+  expect(told.splice(0)).toEqual(['edge-1 connected true'])
   second.events.onClose('gone')
   second.events.onClose('gone')
-  expect(told).toEqual(['edge-1 connected true', 'edge-1 disconnected false'])
+  expect(told.splice(0)).toEqual(['edge-1 disconnected false'])
+  expect([...hub.connectedNodes()]).toEqual([])
   stop()
   await connect({ connectCounter: 3 })
-  expect(told).toHaveLength(2)
+  expect(told).toEqual([])
   expect(hub.connected(node)).toBe(true)
 })
 
 test('a session that is refused is no link', async () => {
   const told: string[] = []
-  hub.subscribe({ connected: name => { told.push(name) }, disconnected: name => { told.push(`not ${name}`) } })
+  hub.subscribe({ onConnected: name => { told.push(name) }, onDisconnected: name => { told.push(`not ${name}`) } })
   const peer = await connect({ protocolMax: 0 })
   peer.events.onClose('gone')
   expect(told).toEqual([])
+  expect(hub.duplicateIdentity(node)).toBe(false)
 })

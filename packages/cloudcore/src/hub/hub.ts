@@ -66,10 +66,10 @@ export interface NodePresence {
   readonly software: string
 }
 
-/** Told when a node gets a session, and when it has none any more; not when one replaces another. */
+/** Told after `connected` answers so; a later session that takes the place of an older one is told as connected once more. */
 export interface LinkListener {
-  connected(node: NodeName): void
-  disconnected(node: NodeName): void
+  onConnected?(node: NodeName): void
+  onDisconnected?(node: NodeName): void
 }
 
 interface NodeEntry {
@@ -144,6 +144,15 @@ export class Hub {
   /** True while it has a session that was welcomed. */
   connected(name: NodeName): boolean { return this.#nodes.get(name)?.linked ?? false }
 
+  * connectedNodes(): Generator<NodeName> {
+    for (const { name, linked } of this.#nodes.values()) if (linked) yield name
+  }
+
+  /** True where two machines lately used this node's identity. */
+  duplicateIdentity(name: NodeName): boolean {
+    return this.#nodes.get(name)?.fence.duplicateIdentity(this.components.clock.monotonicMs()) ?? false
+  }
+
   /** `listener` is told of changes from now on, until the function that it returns is called. */
   subscribe(listener: LinkListener): () => void {
     this.#listeners.add(listener)
@@ -152,12 +161,12 @@ export class Hub {
 
   /** For TunnelSession. What a listener throws is logged: the session does not suffer from it. */
   linked(node: { readonly name: NodeName, linked: boolean }, linked: boolean): void {
-    if (node.linked === linked) return
+    if (!node.linked && !linked) return
     node.linked = linked
     for (const listener of this.#listeners) {
       try {
-        if (linked) listener.connected(node.name)
-        else listener.disconnected(node.name)
+        if (linked) listener.onConnected?.(node.name)
+        else listener.onDisconnected?.(node.name)
       } catch (error) {
         this.components.log.error('a listener to links failed', { node: node.name, error: describeError(error) })
       }
