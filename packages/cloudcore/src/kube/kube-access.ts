@@ -1,0 +1,160 @@
+import type { RequestOptions } from 'node:https'
+import { readFile } from 'node:fs/promises'
+import { dirname, isAbsolute, join } from 'node:path'
+import { getCACertificates } from 'node:tls'
+import type * as clientNode from '@kubernetes/client-node'
+import type { Cluster, KubeConfig, RequestContext, User } from '@kubernetes/client-node'
+import type { KubeconfigFields } from '@holdfast/kube-api'
+import { describeError, HoldfastError } from '@holdfast/runtime'
+import { isJsonObject } from './kube-error.ts'
+
+/** Where a Kubernetes API is, and as whom it is spoken to. */
+export type KubeAccess =
+  /** A kubeconfig; its current context, or the one that is named. */
+  | { readonly kind: 'file', readonly path: string, readonly context?: string | undefined }
+  /** The service account of the Pod that this process runs in. */
+  | { readonly kind: 'in-cluster' }
+  | { readonly kind: 'given', readonly fields: Omit<KubeconfigFields, 'namespace'> }
+
+type Library = typeof clientNode
+/** Of the library's HTTP layer: connections to one server, with one set of TLS material. */
+export type Dispatcher = NonNullable<ReturnType<RequestContext['getDispatcher']>>
+
+/** What one request is sent with. */
+export interface Credentials {
+  readonly dispatcher: Dispatcher
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/**
+ * The library's configuration and authentication. Tokens and certificates that are in files are read again as they are
+ * renewed (a token after a minute at the latest), without a connection more than that needs: the library by itself would
+ * connect anew for every request.
+ */
+export class KubeConnection {
+  /** Without a slash at its end. */
+  readonly server: string
+  readonly #library: Library
+  readonly #config: KubeConfig
+  #dispatcher: Dispatcher | undefined
+  /** The TLS material of `#dispatcher`, as text. */
+  #material = ''
+
+  private constructor(library: Library, config: KubeConfig) {
+    this.#library = library
+    this.#config = config
+    this.server = config.getCurrentCluster()!.server.replace(/\/+$/, '')
+  }
+
+  /** Loads the library, which costs memory, and tries the credentials. Rejects with `KUBE_CONFIG_INVALID`. */
+  static async open(access: KubeAccess): Promise<KubeConnection> {
+    const library = await import('@kubernetes/client-node')
+    const connection = new KubeConnection(library, await loadConfig(library, access))
+    try {
+      await connection.credentials()
+    } catch (error) {
+      throw invalid(`${connection.server}: the credentials: ${describeError(error)}`, error)
+    }
+    return connection
+  }
+
+  /** Rejects with whatever the credentials' files or programs have to say. */
+  async credentials(): Promise<Credentials> {
+    const applied: RequestOptions = {}
+    await this.#config.applyToHTTPSOptions(applied)
+    const headers: Record<string, string> = {}
+    for (const [name, value] of Object.entries(applied.headers ?? {})) headers[name.toLowerCase()] = String(value).trim()
+    if (typeof applied.auth === 'string') headers['authorization'] = `Basic ${Buffer.from(applied.auth).toString('base64')}`
+    const material = JSON.stringify([applied.ca, applied.cert, applied.key, applied.pfx, applied.passphrase].map(String))
+    if (this.#dispatcher === undefined || material !== this.#material) {
+      const context = new this.#library.RequestContext(this.server, this.#library.HttpMethod.GET)
+      await this.#config.applySecurityAuthentication(context)
+      // Requests under way keep the old one; its connections end when they are idle.
+      this.#dispatcher = context.getDispatcher()!
+      this.#material = material
+    }
+    return { dispatcher: this.#dispatcher, headers }
+  }
+
+  /** Cuts what is under way. */
+  async close(): Promise<void> { await this.#dispatcher?.destroy() }
+}
+
+async function loadConfig(library: Library, access: KubeAccess): Promise<KubeConfig> {
+  const config = new library.KubeConfig()
+  let tokenFile: string | undefined
+  switch (access.kind) {
+    case 'file':
+      tokenFile = await loadFile(library, config, access)
+      break
+    case 'in-cluster':
+      config.loadFromCluster()
+      if (config.getCurrentCluster()!.server.includes('undefined')) {
+        throw invalid('this process does not run in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set')
+      }
+      break
+    case 'given': {
+      const { name, server, caPem, credentials } = access.fields
+      const base64 = (pem: string): string => Buffer.from(pem).toString('base64')
+      config.loadFromClusterAndUser(
+        { name, server, skipTLSVerify: false, ...caPem !== undefined && { caData: base64(caPem) } },
+        credentials.kind === 'token' ? { name, token: credentials.token }
+          : { name, certData: base64(credentials.certificatePem), keyData: base64(credentials.keyPem) }
+      )
+    }
+  }
+  const cluster = config.getCurrentCluster()
+  const user = config.getCurrentUser()
+  const named = `context ${JSON.stringify(config.getCurrentContext() ?? '')}`
+  if (cluster === null) throw invalid(`${originOf(access)}: ${named} names no cluster that is there`)
+  if (user === null) throw invalid(`${originOf(access)}: ${named} names no user that is there`)
+  if (!URL.canParse(cluster.server) || !/^https?:$/.test(new URL(cluster.server).protocol)) {
+    throw invalid(`${originOf(access)}: server: expected https://host:port, got ${JSON.stringify(cluster.server)}`)
+  }
+  const settled = new library.KubeConfig()
+  settled.loadFromClusterAndUser(settleCluster(cluster), settleUser(user, tokenFile))
+  return settled
+}
+
+/** The current user's `tokenFile`, of which the library takes no notice. */
+async function loadFile(
+  library: Library, config: KubeConfig, { path, context }: KubeAccess & { readonly kind: 'file' }
+): Promise<string | undefined> {
+  try {
+    const text = await readFile(path, 'utf8')
+    config.loadFromString(text)
+    config.makePathsAbsolute(dirname(path))
+    if (context !== undefined) config.setCurrentContext(context)
+    if (config.getContextObject(config.getCurrentContext()) === null) {
+      throw new Error(`there is no context ${JSON.stringify(config.getCurrentContext() ?? '')}`)
+    }
+    const { users } = library.loadYaml<{ users?: unknown }>(text)
+    const current = config.getCurrentUser()?.name
+    for (const each of Array.isArray(users) ? users as unknown[] : []) {
+      if (!isJsonObject(each) || each['name'] !== current || !isJsonObject(each['user'])) continue
+      const { tokenFile } = each['user']
+      if (typeof tokenFile === 'string' && tokenFile !== '') return isAbsolute(tokenFile) ? tokenFile : join(dirname(path), tokenFile)
+    }
+    return undefined
+  } catch (error) {
+    throw invalid(`${path}: ${describeError(error)}`, error)
+  }
+}
+
+/** As kubectl takes it: plain HTTP has nothing to verify; without a CA of its own, a server is verified by Node's. */
+function settleCluster(cluster: Cluster): Cluster {
+  if (cluster.server.startsWith('http:')) return { ...cluster, skipTLSVerify: true }
+  if (cluster.skipTLSVerify || cluster.caFile || cluster.caData) return cluster
+  return { ...cluster, caData: Buffer.from(getCACertificates('default').join('\n')).toString('base64') }
+}
+
+/** A token in the kubeconfig goes before one in a file, as with kubectl. */
+function settleUser(user: User, tokenFile: string | undefined): User {
+  return tokenFile === undefined || user.token ? user : { ...user, authProvider: { name: 'tokenFile', config: { tokenFile } } }
+}
+
+const originOf = (access: KubeAccess): string => access.kind === 'file' ? access.path : access.kind
+
+function invalid(message: string, cause?: unknown): HoldfastError {
+  return new HoldfastError('KUBE_CONFIG_INVALID', message, cause === undefined ? undefined : { cause })
+}
