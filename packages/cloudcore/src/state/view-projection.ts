@@ -1,0 +1,33 @@
+import type { KubeObject } from '@holdfast/kube-api'
+import { canonicalJson } from './canonical-json.ts'
+import { kindNames } from './view-collections.ts'
+import type { DownCollection } from './view-collections.ts'
+
+/** Annotations that say nothing to a node: kubectl's copy of the object, and the version of the status that came up (STA-30). */
+const leftOutAnnotations: ReadonlySet<string> = new Set(['kubectl.kubernetes.io/last-applied-configuration', 'holdfast.dev/state'])
+
+/** Taints that the cluster makes from a Node's conditions, and so from whether its tunnel is up. */
+const conditionTaints: ReadonlySet<string> = new Set([
+  'not-ready', 'unreachable', 'memory-pressure', 'disk-pressure', 'pid-pressure', 'network-unavailable'
+].map(name => `node.kubernetes.io/${name}`))
+
+/** An object as a node is shown it (STA-43), as canonical JSON. */
+export function projectedValue(collection: DownCollection, object: KubeObject): Buffer {
+  const { managedFields: _, resourceVersion: __, annotations, ...metadata } = object.metadata
+  const kept = Object.entries(annotations ?? {}).filter(([name]) => !leftOutAnnotations.has(name))
+  return Buffer.from(canonicalJson({
+    ...object,
+    apiVersion: 'v1',
+    kind: kindNames[collection],
+    metadata: { ...metadata, selfLink: undefined, annotations: kept.length > 0 ? Object.fromEntries(kept) : undefined },
+    ...(collection === 'pods' || collection === 'nodes') && { status: undefined },
+    ...collection === 'nodes' && { spec: withoutConditionTaints(object['spec']) }
+  }))
+}
+
+function withoutConditionTaints(spec: unknown): unknown {
+  const { taints, ...rest } = (spec ?? {}) as { readonly taints?: unknown }
+  if (!Array.isArray(taints)) return rest
+  const kept = (taints as readonly { readonly key?: string }[]).filter(({ key = '' }) => !conditionTaints.has(key))
+  return kept.length > 0 ? { ...rest, taints: kept } : rest
+}
