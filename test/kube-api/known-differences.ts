@@ -11,10 +11,6 @@ export interface KnownDifference {
   readonly instead?: Json
 }
 
-const through = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i)
-
-const noCustomResources = 'CustomResourceDefinitions are not served yet, so their resources are not either.'
-
 /**
  * Every difference between the recordings and this server. The replay fails where one is not here, and where one that is
  * here is gone.
@@ -34,6 +30,11 @@ export const knownDifferences: readonly KnownDifference[] = [
     scenario: 'discovery',
     requests: [21, 24, 26, 29, 30, 31, 32, 33, 38, 41],
     reason: 'These groups are not served: what is not there is answered as an unknown path.'
+  },
+  {
+    scenario: 'discovery',
+    requests: [27],
+    reason: 'Definitions are stored as v1 here, as v1beta1 there: `storageVersionHash` tells the two apart and means nothing else.'
   },
   {
     scenario: 'namespace',
@@ -73,14 +74,28 @@ export const knownDifferences: readonly KnownDifference[] = [
     requests: [46],
     reason: 'The refusal is a Status in JSON, not in YAML.'
   },
-  { scenario: 'crd', requests: [...through(3, 29), 31], reason: noCustomResources },
-  { scenario: 'deletion', requests: [67, ...through(69, 75), 89, 90, 91], reason: noCustomResources },
-  { scenario: 'discovery', requests: [22, 25, 27, 34, 35], reason: noCustomResources },
-  { scenario: 'openapi', requests: [10, 11], reason: noCustomResources },
-  { scenario: 'patch', requests: [...through(51, 56)], reason: noCustomResources },
-  { scenario: 'rest-customresource', requests: [...through(2, 43), 45, 46, 47], reason: noCustomResources },
-  { scenario: 'validation', requests: [...through(2, 26), 37, ...through(60, 68), 70, 71], reason: noCustomResources },
-  { scenario: 'watch', requests: [...through(50, 58), 66], reason: noCustomResources }
+  {
+    scenario: 'crd',
+    requests: [7],
+    reason: 'The scale subresource of custom resources is not served, so discovery does not name it.'
+  },
+  {
+    scenario: 'openapi',
+    requests: [10],
+    reason: 'The v3 document of a group of definitions holds their schemas and what kubectl needs of their paths, like those of '
+      + 'built-in kinds.'
+  },
+  {
+    scenario: 'rest-customresource',
+    requests: [23, 24, 25, 26, 33],
+    reason: 'The scale subresource of custom resources is not served: 404. What the recorded requests changed through it is as it was '
+      + 'before; `spec.replicas` can be changed by a patch of the object.'
+  },
+  {
+    scenario: 'rest-customresource',
+    requests: [28],
+    reason: 'An object of a version that is not served is refused without a warning of the fields that its schema would not have.'
+  }
 ]
 
 /** The numbers of the requests of a scenario that are known to be answered otherwise. */

@@ -53,6 +53,7 @@ export class ReplayedServer implements AsyncDisposable {
     for (const definition of api.registry.group('apiextensions.k8s.io') === undefined ? [] : recordedDefinitions(needs)) {
       await server.post('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition)
     }
+    await api.idle()
     // The recorded server had been running for a while.
     server.forgetHistory()
     return server

@@ -1,5 +1,6 @@
 import type { Clock, Log, Random, Service } from '@holdfast/runtime'
 import type { Committer, Store } from '@holdfast/store'
+import { Definitions } from './crd/definitions.ts'
 import { GarbageCollector } from './garbage-collector.ts'
 import { builtInResources } from './kinds/built-in-resources.ts'
 import { NamespaceLifecycle } from './namespace-lifecycle.ts'
@@ -53,10 +54,13 @@ export class EmbeddedKubeApi implements Service, AsyncDisposable {
     const shared = { store: objects, resources: registry, clock, random, log }
     const namespaces = new NamespaceLifecycle(shared)
     const garbage = new GarbageCollector(shared)
+    const definitions = new Definitions({ ...shared, registry, garbage })
+    // First what is served: what refers to a kind that is not there is left alone.
+    definitions.start()
     await namespaces.start()
     garbage.start()
     const server = await KubeApiServer.open(options.server, { registry, objects, clock, random, log })
-    return new EmbeddedKubeApi(objects, registry, server, [namespaces, garbage])
+    return new EmbeddedKubeApi(objects, registry, server, [definitions, namespaces, garbage])
   }
 
   /** To be called when the store has been opened anew after a failed write (store: Database). */

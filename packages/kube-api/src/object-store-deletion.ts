@@ -31,6 +31,7 @@ export function decideDeletion(
 ): WriteDecision {
   const { metadata } = object
   const deleting = metadata.deletionTimestamp !== undefined
+  if (!deleting && resource?.markDeleted !== undefined) return released(resource.markDeleted(object, nowMs))
   const finalizers = finalizersFor(metadata.finalizers ?? [], propagationPolicy)
   const graceSeconds = resource?.deletionGraceSeconds?.(object, gracePeriodSeconds) ?? 0
   const { deletionGracePeriodSeconds: leftSeconds = 0 } = metadata

@@ -190,6 +190,9 @@ export class ObjectStore implements ObjectWriter {
     this.#hub.forget(() => { this.#history.forget(this.#revision, resource) })
   }
 
+  /** Ends the watches of one resource: what it is shown as has changed, and their clients begin again. */
+  endWatches(resource: string): void { this.#hub.endAll('closed', resource) }
+
   /** Which state a list shows, from which path on, and how much of it. */
   #place(resource: string, namespace: string | undefined, options: ListOptions):
   { readonly revision: number, readonly from: string | undefined, readonly limit: number | undefined } {

@@ -79,6 +79,11 @@ export interface Resource {
    * 0 the object stays, marked as deleted, until it is deleted again with 0. Absent: 0.
    */
   deletionGraceSeconds?(object: KubeObject, requestedSeconds: number | undefined): number
+  /**
+   * What a deletion makes of an object that stays until something of its own is done; what holds it then is a finalizer.
+   * Absent: it is marked as deleted, or goes, as objects do.
+   */
+  markDeleted?(object: KubeObject, nowMs: number): KubeObject
   /** Absent: a strategic merge patch is 415. */
   readonly mergeSchema: MergeSchema | undefined
 }

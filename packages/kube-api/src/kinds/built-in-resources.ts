@@ -1,4 +1,5 @@
 import type { Resource } from '../resource.ts'
+import { customResourceDefinitions } from '../crd/crd-resource.ts'
 import { configMaps } from './config-map.ts'
 import { events } from './event.ts'
 import { leases } from './lease.ts'
@@ -13,6 +14,7 @@ import { services } from './service.ts'
 /** The built-in kinds, in the order in which discovery lists them. */
 export function builtInResources(): readonly Resource[] {
   return [
-    configMaps(), events(), namespaces(), nodes(), pods(), podTemplates(), secrets(), serviceAccounts(), services(), leases()
+    configMaps(), events(), namespaces(), nodes(), pods(), podTemplates(), secrets(), serviceAccounts(), services(),
+    customResourceDefinitions(), leases()
   ]
 }

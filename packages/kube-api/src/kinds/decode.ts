@@ -3,6 +3,7 @@ import { canonicalQuantity, QuantityError } from '../quantity.ts'
 import type { DecodedObject, FieldValidation } from '../resource.ts'
 import { StatusError } from '../status-error.ts'
 import { quote } from '../validation/causes.ts'
+import { definitionTypes } from '../crd/definition-types.ts'
 import { kindTypes } from './kind-types.ts'
 import { kindLimits } from './limits.ts'
 import { microTimeText, parseTimestamp, timeText } from './timestamps.ts'
@@ -20,7 +21,8 @@ interface FieldType {
 type ObjectType = ReadonlyMap<string, FieldType>
 
 const scalarTypes: ReadonlySet<string> = new Set([
-  'string', 'int32', 'int64', 'number', 'boolean', 'date-time', 'micro-time', 'bytes', 'quantity', 'int-or-string', 'any'
+  'string', 'int32', 'int64', 'number', 'boolean', 'date-time', 'micro-time', 'bytes', 'quantity', 'int-or-string', 'any',
+  'schema-or-boolean', 'schema-or-list'
 ])
 
 function parseFieldType(text: string): FieldType {
@@ -30,7 +32,7 @@ function parseFieldType(text: string): FieldType {
   return { shape, name, zeroLeftOut: text.endsWith('?') }
 }
 
-const types: ReadonlyMap<string, ObjectType> = new Map(Object.entries(kindTypes).map(([name, fields]) =>
+const types: ReadonlyMap<string, ObjectType> = new Map(Object.entries({ ...kindTypes, ...definitionTypes }).map(([name, fields]) =>
   [name, new Map(Object.entries(fields).map(([field, type]) => [field, parseFieldType(type)]))]))
 
 /** What is wrong with a document's form. Its text is what follows `… cannot be handled as a …: `. */
@@ -118,6 +120,7 @@ class Decoder {
   /** `null` in a list or a map is the type's zero, as it is for Go. */
   #element(name: string, value: Json, position: Position): Json {
     if (value !== null) return this.#single(name, value, position)
+    if (name === 'any') return null
     if (!scalarTypes.has(name)) return {}
     if (name === 'boolean') return false
     return name === 'int32' || name === 'int64' || name === 'number' || name === 'int-or-string' ? 0 : name === 'quantity' ? '0' : ''
@@ -150,6 +153,12 @@ class Decoder {
         return quantityText(value)
       case 'any':
         return value
+      case 'schema-or-boolean':
+        if (typeof value === 'boolean') return value
+        return this.#single('JSONSchemaProps', value, position)
+      case 'schema-or-list':
+        if (Array.isArray(value)) return value.map((element, i) => this.#element('JSONSchemaProps', element, { ...position, step: `${position.step}[${i}]` }))
+        return this.#single('JSONSchemaProps', value, position)
       default:
         if (!isObject(value)) throw this.#mismatch(value, goType(name), position)
         return this.object(name, value, position)
