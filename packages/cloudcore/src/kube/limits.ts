@@ -29,8 +29,8 @@ export const kubeClientLimits = {
     atLimit: 'KUBE_UNREACHABLE; tried again by whoever asked.'
   },
   watchSilenceMs: {
-    value: 150_000, unit: 'ms', meaning: 'A watch of which nothing is heard, though a bookmark is due every minute.',
-    atLimit: 'The watch ends (KUBE_UNREACHABLE) and the objects are listed again.'
+    value: 150_000, unit: 'ms', meaning: 'A watch of which nothing is heard; a bookmark is due every minute.',
+    atLimit: 'The watch ends (KUBE_UNREACHABLE) and is begun anew.'
   },
   watchSeconds: {
     value: 300, unit: 's', meaning: 'A watch at least, twice that at most; spread, so that not all begin anew at once.',
