@@ -1,0 +1,254 @@
+import type { JsonObject, KubeObject } from '@holdfast/kube-api'
+import { describeError } from '@holdfast/runtime'
+import type { Clock, Log, Random } from '@holdfast/runtime'
+import type { Informer, KubeClient, ObjectPlace } from '../kube/kube-client.ts'
+import { KubeError } from '../kube/kube-error.ts'
+import { ReconcileQueue, TokenBucket } from './status-queue.ts'
+import { objectKey } from './status-document.ts'
+import { statusLimits } from './status-limits.ts'
+
+/**
+ * Why a status is not written.
+ *
+ * - `recorded`: the object has this version already, or a later one of the same epoch (STA-31).
+ * - `gone`: there is no such object.
+ * - `another`: the object of this name is not the one that the status is of, or not the node's.
+ * - `overtaken`: the object says what this cloud did not write, and did not see when both sides compared: of two epochs it
+ *   cannot tell which came first.
+ * - `away`: it holds only of a node that is connected.
+ */
+export type StatusDropReason = 'recorded' | 'gone' | 'another' | 'overtaken' | 'away'
+
+export type StatusDecision =
+  /** A merge patch for `/status`, with the base's resourceVersion in it. */
+  | { readonly kind: 'write', readonly patch: JsonObject }
+  | { readonly kind: 'drop', readonly reason: StatusDropReason }
+
+export type StatusOutcome =
+  | { readonly kind: 'written', readonly object: KubeObject }
+  /** `object` is what was there. */
+  | { readonly kind: 'dropped', readonly reason: StatusDropReason, readonly object: KubeObject | undefined }
+  /** Kubernetes does not want it: the same request would never succeed. */
+  | { readonly kind: 'refused', readonly error: KubeError }
+
+/** What is to be written of one object, newest only. */
+export interface StatusWrite {
+  readonly place: ObjectPlace
+  /** Whose it is: writes of one lane never keep those of another waiting. */
+  readonly lane: string
+  /** Pure; asked anew before each try, with what is there. */
+  decide(base: KubeObject | undefined): StatusDecision
+  /** Called when it is over, also where a newer one took its place meanwhile; not where that happened before it was begun. */
+  settled(outcome: StatusOutcome): void
+}
+
+export interface StatusWriterOptions {
+  readonly writeIntervalMs: number
+  readonly writesPerSecond: number
+  readonly writesBurst: number
+  readonly writesInFlight: number
+}
+
+export interface StatusWriterComponents {
+  readonly client: KubeClient
+  /** Of the kinds whose statuses are written; another kind is read from the API each time. */
+  readonly informers: readonly Informer[]
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+/** Counts since start, for metrics. */
+export interface StatusWriterStats {
+  written: number
+  readonly dropped: Record<StatusDropReason, number>
+  refused: number
+  /** Answers 409: the object had changed. */
+  conflicts: number
+  /** Replaced by a newer one before they were written. */
+  coalesced: number
+}
+
+export const statusWriterDefaults: StatusWriterOptions = {
+  writeIntervalMs: statusLimits.writeIntervalMs.value,
+  writesPerSecond: statusLimits.writesPerSecond.value,
+  writesBurst: statusLimits.writesBurst.value,
+  writesInFlight: statusLimits.writesInFlight.value
+}
+
+/** Tries of one run before a conflict backs off as any failure does. */
+const conflictTriesMax = 3
+
+/**
+ * Writes statuses into Kubernetes (STA-33): the first change of an object at once, then at most one write per object and
+ * interval, newest wins; limited in rate; tried again until Kubernetes takes it, or says that it never will.
+ *
+ * Each write is of the object that `decide` saw, by its resourceVersion: where it changed meanwhile, or where no answer came,
+ * the object is read from the API and `decide` is asked anew. A request that hangs and lands late meets another
+ * resourceVersion, or is itself what the next read shows.
+ */
+export class StatusWriter {
+  readonly stats: StatusWriterStats = {
+    written: 0, dropped: { recorded: 0, gone: 0, another: 0, overtaken: 0, away: 0 }, refused: 0, conflicts: 0, coalesced: 0
+  }
+
+  readonly #components: StatusWriterComponents
+  readonly #queue: ReconcileQueue
+  /** Newest write by place. */
+  readonly #pending = new Map<string, StatusWrite>()
+  /** What a write of ours made of an object, until its informer shows it. */
+  readonly #written = new Map<string, KubeObject>()
+  /** Places where only the API knows what is there. */
+  readonly #unsure = new Set<string>()
+  readonly #informers: ReadonlyMap<string, Informer>
+  readonly #unsubscribe: readonly (() => void)[]
+
+  constructor(options: StatusWriterOptions, components: StatusWriterComponents) {
+    const { clock, random, log, informers } = components
+    this.#components = components
+    this.#informers = new Map(informers.map(informer => [informer.kind.plural, informer]))
+    this.#queue = new ReconcileQueue({
+      name: 'status writes', intervalMs: options.writeIntervalMs, runningMax: options.writesInFlight,
+      backoff: { baseMs: 100, maxMs: statusLimits.retryMs.value }, runMs: statusLimits.writeMs.value
+    }, {
+      clock, random, log,
+      bucket: new TokenBucket({ perSecond: options.writesPerSecond, burst: options.writesBurst }, clock.monotonicMs()),
+      laneOf: key => this.#pending.get(key)?.lane ?? '',
+      reconcile: (key, signal) => this.#reconcile(key, signal)
+    })
+    this.#unsubscribe = informers.map(informer => informer.subscribe({
+      onChange: (before, after) => {
+        const object = after ?? before
+        if (object !== undefined) this.#seen(informer, object, after)
+      }
+    }))
+  }
+
+  /** Writes that wait or are under way. */
+  get pending(): number { return this.#pending.size }
+
+  /** Failed tries that were or will be made again, since start. */
+  get retries(): number { return this.#queue.retries }
+
+  /** Takes the place of what was to be written of the same object. */
+  put(write: StatusWrite): void {
+    const key = keyOf(write.place)
+    if (this.#pending.has(key)) this.stats.coalesced++
+    this.#pending.set(key, write)
+    this.#queue.add(key)
+  }
+
+  /** The write is not tried any more, if it is still the one to be made. A try that is under way may still land. */
+  giveUp(write: StatusWrite): void {
+    const key = keyOf(write.place)
+    if (this.#pending.get(key) === write) this.#forget(key)
+  }
+
+  /** Nothing is written from now on; nothing that waits is settled. */
+  close(): void {
+    for (const unsubscribe of this.#unsubscribe) unsubscribe()
+    this.#queue.close()
+    this.#pending.clear()
+  }
+
+  async #reconcile(key: string, signal: AbortSignal): Promise<void> {
+    const { client } = this.#components
+    let conflicts = 0
+    for (;;) {
+      const write = this.#pending.get(key)
+      if (write === undefined) return
+      let base = this.#unsure.has(key) ? undefined : this.#base(key, write.place)
+      let decision = base === undefined ? undefined : write.decide(base)
+      if (decision === undefined || (decision.kind === 'drop' && decision.reason !== 'recorded')) {
+        // A watch may lag: what it does not show is asked.
+        base = await client.get(write.place)
+        signal.throwIfAborted()
+        this.#unsure.delete(key)
+        decision = write.decide(base)
+      }
+      if (decision.kind === 'drop') {
+        this.stats.dropped[decision.reason]++
+        this.#settle(key, write, { kind: 'dropped', reason: decision.reason, object: base })
+        return
+      }
+      // A run that is cut off never learns what became of it.
+      this.#unsure.add(key)
+      try {
+        const object = await client.mergePatch(write.place, decision.patch, 'status')
+        signal.throwIfAborted()
+        this.#unsure.delete(key)
+        this.stats.written++
+        this.#remember(key, write.place, object)
+        this.#settle(key, write, { kind: 'written', object })
+        return
+      } catch (error) {
+        if (signal.aborted || !(error instanceof KubeError)) throw error
+        if (error.status === 409) {
+          this.stats.conflicts++
+          if (++conflicts === conflictTriesMax) throw error
+          continue
+        }
+        if (error.status === 404) {
+          this.stats.dropped.gone++
+          this.#settle(key, write, { kind: 'dropped', reason: 'gone', object: undefined })
+          return
+        }
+        if (error.isRetryable) throw error
+        this.stats.refused++
+        this.#components.log.warn('Kubernetes refuses the status that a node reports; it is compared and tried again later', {
+          object: key, node: write.lane, error: describeError(error)
+        })
+        this.#settle(key, write, { kind: 'refused', error })
+        return
+      }
+    }
+  }
+
+  #settle(key: string, write: StatusWrite, outcome: StatusOutcome): void {
+    if (this.#pending.get(key) === write) this.#forget(key)
+    write.settled(outcome)
+  }
+
+  #forget(key: string): void {
+    this.#pending.delete(key)
+    this.#unsure.delete(key)
+    this.#queue.drop(key)
+  }
+
+  /** What is known of the object without asking: newest of what the informer shows and what a write of ours made of it. */
+  #base(key: string, place: ObjectPlace): KubeObject | undefined {
+    const informer = this.#informers.get(place.kind.plural)
+    const shown = informer?.get(place.namespace === undefined ? place.name : `${place.namespace}/${place.name}`)
+    const written = this.#written.get(key)
+    if (written === undefined) return shown
+    if (!hasReached(informer?.position, written) && !hasReached(shown?.metadata.resourceVersion, written)) return written
+    this.#written.delete(key)
+    return shown
+  }
+
+  #remember(key: string, place: ObjectPlace, object: KubeObject): void {
+    if (!hasReached(this.#informers.get(place.kind.plural)?.position, object)) this.#written.set(key, object)
+  }
+
+  #seen(informer: Informer, object: KubeObject, after: KubeObject | undefined): void {
+    const { kind } = informer
+    const { namespace, name = '' } = object.metadata
+    const key = keyOf({ kind, namespace: kind.namespaced ? namespace : undefined, name })
+    const written = this.#written.get(key)
+    if (written === undefined) return
+    if (after === undefined || hasReached(after.metadata.resourceVersion, written)) this.#written.delete(key)
+  }
+}
+
+function keyOf({ kind, namespace, name }: ObjectPlace): string {
+  return `${kind.plural} ${objectKey({ apiVersion: '', kind: '', metadata: { name, ...namespace !== undefined && { namespace } } })}`
+}
+
+/**
+ * A position or version is at or behind that of `object`, as far as it can be told: versions of an API that are not decimal
+ * numbers have no order.
+ */
+function hasReached(position: string | undefined, { metadata: { resourceVersion = '' } }: KubeObject): boolean {
+  if (position === undefined || !/^\d{1,40}$/.test(position) || !/^\d{1,40}$/.test(resourceVersion)) return position === resourceVersion
+  return BigInt(position) >= BigInt(resourceVersion)
+}
