@@ -197,5 +197,5 @@ export function isObject(value: unknown): value is JsonObject {
 function isPlain(value: Json, depthMax: number): boolean {
   if (typeof value !== 'object' || value === null) return true
   if (depthMax === 0 || Object.hasOwn(value, '__proto__')) return false
-  return Object.values(value).every(inner => isPlain(inner as Json, depthMax - 1))
+  return Object.values(value).every(inner => isPlain(inner, depthMax - 1))
 }

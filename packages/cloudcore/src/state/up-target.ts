@@ -101,7 +101,7 @@ export class UpTargets {
   }
 
   #look(): void {
-    for (const target of [...this.#waiting]) if (target.look()) this.#waiting.delete(target)
+    for (const target of this.#waiting) if (target.look()) this.#waiting.delete(target)
   }
 
   #index(before: KubeObject | undefined, after: KubeObject | undefined): void {
@@ -426,7 +426,7 @@ class UpTarget implements StateTarget {
       held.comparing = undefined
       held.comparedMs = clock.monotonicMs()
       this.#targets.stats.comparisons++
-      for (const listener of [...this.#listeners]) listener(held.collection)
+      for (const listener of this.#listeners) listener(held.collection)
     })
     held.comparing = { timer, atMs }
   }

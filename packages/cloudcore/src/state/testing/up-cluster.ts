@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
+import { SystemClock } from '@holdfast/runtime'
 import type { Clock, Timer } from '@holdfast/runtime'
 import type {
   Informer, InformerListener, KubeClient, KubeKind, KubeList, ObjectPlace, WatchEvent
@@ -8,6 +9,8 @@ import { refusal, unanswered } from '../../kube/kube-error.ts'
 import { kubeKinds } from '../../kube/kube-kinds.ts'
 import { isObject, objectKey } from '../status-document.ts'
 
+const turns = new SystemClock()
+
 /** Time that passes when it is told to; what a turn of the event loop brings runs in between. */
 export class HandClock implements Clock {
   #nowMs = 1000
@@ -15,7 +18,7 @@ export class HandClock implements Clock {
 
   wallMs(): number { return 1_800_000_000_000 + this.#nowMs }
   monotonicMs(): number { return this.#nowMs }
-  soon(task: () => void): void { setImmediate(task) }
+  soon(task: () => void): void { turns.soon(task) }
   after(delayMs: number, task: () => void): Timer {
     const timer = { atMs: this.#nowMs + delayMs, task }
     this.#timers.add(timer)
@@ -42,7 +45,7 @@ export class HandClock implements Clock {
 
 /** Lets promises run. */
 export async function settle(): Promise<void> {
-  for (let i = 0; i < 4; i++) await new Promise(resolve => { setImmediate(resolve) })
+  for (let i = 0; i < 4; i++) await new Promise<void>(resolve => { turns.soon(resolve) })
 }
 
 /** What becomes of a request. */
