@@ -1,16 +1,15 @@
 import type { KubeKind } from '../kube/kube-client.ts'
+import { kubeKinds } from '../kube/kube-kinds.ts'
 
 /** What goes down to a node, dependencies first (STA-40). */
 export const downCollections = ['serviceaccounts', 'secrets', 'configmaps', 'services', 'pods', 'nodes'] as const
 
 export type DownCollection = (typeof downCollections)[number]
 
-const core = (plural: DownCollection): KubeKind => ({ group: '', version: 'v1', plural, namespaced: plural !== 'nodes' })
-
 /** Where the objects of each collection are served. */
 export const viewKinds: Readonly<Record<DownCollection, KubeKind>> = {
-  serviceaccounts: core('serviceaccounts'), secrets: core('secrets'), configmaps: core('configmaps'), services: core('services'),
-  pods: core('pods'), nodes: core('nodes')
+  serviceaccounts: kubeKinds.serviceAccounts, secrets: kubeKinds.secrets, configmaps: kubeKinds.configMaps,
+  services: kubeKinds.services, pods: kubeKinds.pods, nodes: kubeKinds.nodes
 }
 
 /** `kind` of the objects in each collection: a list of the API leaves it out of its items. */
@@ -27,3 +26,5 @@ export const informersBehind: Readonly<Record<DownCollection, readonly DownColle
   pods: ['pods'],
   nodes: ['nodes']
 }
+
+export function isDownCollection(name: string): name is DownCollection { return Object.hasOwn(informersBehind, name) }
