@@ -18,7 +18,7 @@ it('docs/operations.md names metrics that exist', () => {
 
 it('docs/operations.md names settings that exist', async () => {
   const reference = (await read('docs/configuration.md')).replaceAll('&lt;', '<')
-  const named = [...page.matchAll(/`((?:mqtt|http|tunnel|lanes|disk|link|retention|log)\.[A-Za-z.<>]+)`/g)].map(match => match[1]!)
+  const named = [...page.matchAll(/`((?:mqtt|http|tunnel|lanes|disk|link|retention|log|kube)\.[A-Za-z.<>]+)`/g)].map(match => match[1]!)
   expect(named.length).toBeGreaterThan(10)
   expect(named.filter(name => !reference.includes(`\`${name.replace('lanes.telemetry.', 'lanes.<name>.')}\``))).toEqual([])
 })

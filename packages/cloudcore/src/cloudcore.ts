@@ -6,7 +6,9 @@ import type { CloudcoreConfig } from './config.ts'
 import { Hub } from './hub/hub.ts'
 import { TunnelServer } from './hub/web-socket-server.ts'
 import { Authority, Joining, Tokens, nodeNameOfPeer, openJoinServer, serverTlsOptions } from './identity/index.ts'
+import { Controllers } from './kube/controllers.ts'
 import type { EmbeddedKubernetes, EmbeddedKubernetesComponents } from './kube/embedded-kubernetes.ts'
+import type { KubeAccess } from './kube/kube-access.ts'
 import { LevelLog } from './log/level-log.ts'
 import { CloudcoreMetrics } from './metrics.ts'
 import { openOperations } from './ops/operations.ts'
@@ -42,7 +44,8 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   }, { clock, log })
   const tokens = await Tokens.open({ folder: authority.folder, ca: authority.ca }, { clock, log })
   await using embedded = await openEmbedded(config, components, { authority, clock, random, log, failpoint })
-  const hub = new Hub({
+  const access = accessOf(config, embedded)
+  const hub: Hub = new Hub({
     helloMs: 10_000,
     deadMs: 25_000,
     software: version,
@@ -50,8 +53,10 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
     windowBytes: config.tunnel.windowBytes,
     nodesMax: config.tunnel.nodesMax
   }, {
-    cloudLog, clock, log, failpoint
+    cloudLog, clock, log, failpoint,
+    stateOf: node => controllers?.stateOf(node)
   })
+  const controllers = access === undefined ? undefined : new Controllers({ access }, { links: hub, clock, random, log })
   metrics.watchHub(hub)
   metrics.watchLog(cloudLog)
   if (embedded !== undefined) metrics.watchEmbeddedKubernetes(embedded)
@@ -64,13 +69,17 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const tunnelPort = await tunnel.listen()
   const joining = new Joining({ tunnelUrl: config.publicUrl, tunnelPort: () => tunnelPort }, { authority, tokens, clock, log })
   const https = await openJoinServer(config.https, { authority, joining, log })
-  const ops = await openOperations(config.ops, { cloudLog, hub, joining, log, clock, metrics: () => metrics.registry.expose() })
+  const ops = await openOperations(config.ops, {
+    cloudLog, hub, joining, log, clock,
+    metrics: () => metrics.registry.expose(),
+    kubernetes: () => controllers?.status ?? 'off (kube.mode is none); nodes keep the objects they have'
+  })
   await endpoints.publish({
     tunnel: endpointUrl('wss', config.tunnel.host, tunnelPort), https: https.url, ops: ops.url,
     ...embedded !== undefined && { kubernetes: embedded.url }
   })
   log.info('cloudcore is ready', { version, clusterUid: authority.clusterUid, logId: cloudLog.logId, endpoints: endpoints.path })
-  await runAll([...embedded === undefined ? [] : [embedded], tunnel, ops, https], shutdown)
+  await runAll([embedded, controllers, tunnel, ops, https].filter(service => service !== undefined), shutdown)
 }
 
 /** Loaded on use: it costs memory. */
@@ -79,6 +88,12 @@ async function openEmbedded({ dataDir, kube }: CloudcoreConfig, { version, platf
   if (kube.mode !== 'embedded') return undefined
   const { EmbeddedKubernetes } = await import('./kube/embedded-kubernetes.ts')
   return await EmbeddedKubernetes.open({ ...kube, dataDir, version, platform }, components)
+}
+
+function accessOf({ kube: { mode, kubeconfig } }: CloudcoreConfig, embedded: EmbeddedKubernetes | undefined): KubeAccess | undefined {
+  if (mode === 'none') return undefined
+  if (embedded !== undefined) return { kind: 'given', fields: embedded.access }
+  return kubeconfig === undefined ? { kind: 'in-cluster' } : { kind: 'file', path: kubeconfig }
 }
 
 /** With the address at which others reach the embedded API. */

@@ -180,3 +180,11 @@ test('a session that is refused is no link', async () => {
   expect(told).toEqual([])
   expect(hub.duplicateIdentity(node)).toBe(false)
 })
+
+test('a hub that closes says nothing of the nodes', async () => {
+  const told: string[] = []
+  await connect()
+  hub.subscribe({ onDisconnected: name => { told.push(name) } })
+  hub.close()
+  expect([hub.connected(node), told]).toEqual([false, []])
+})

@@ -153,7 +153,10 @@ export class Hub {
     return this.#nodes.get(name)?.fence.duplicateIdentity(this.components.clock.monotonicMs()) ?? false
   }
 
-  /** `listener` is told of changes from now on, until the function that it returns is called. */
+  /**
+   * `listener` is told of changes from now on, until the function that it returns is called; not of those that `close` makes,
+   * which say nothing of the nodes.
+   */
   subscribe(listener: LinkListener): () => void {
     this.#listeners.add(listener)
     return () => { this.#listeners.delete(listener) }
@@ -163,6 +166,7 @@ export class Hub {
   linked(node: { readonly name: NodeName, linked: boolean }, linked: boolean): void {
     if (!node.linked && !linked) return
     node.linked = linked
+    if (this.#closed) return
     for (const listener of this.#listeners) {
       try {
         if (linked) listener.onConnected?.(node.name)

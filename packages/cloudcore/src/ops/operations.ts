@@ -21,11 +21,17 @@ export interface CloudOperationsComponents {
   readonly clock: Clock
   /** The metrics as text. */
   readonly metrics: () => string
+  /** How the Kubernetes API is, for people. */
+  readonly kubernetes: () => string
 }
 
-/** cloudcore's operations port: records, nodes, join tokens, metrics, health. Whoever reaches it is trusted: loopback by default. */
+/**
+ * cloudcore's operations port: records, nodes, join tokens, metrics, health. Whoever reaches it is trusted: loopback by default.
+ *
+ * `/readyz?verbose` says how the Kubernetes API is, and never fails for it: the Log does not need it.
+ */
 export async function openOperations(options: OperationsOptions, components: CloudOperationsComponents): Promise<HttpServer> {
-  const { cloudLog, hub, joining, log, metrics } = components
+  const { cloudLog, hub, joining, log, metrics, kubernetes } = components
   const logCheck = (): 'ok' | { reason: string } => {
     try {
       cloudLog.nodes()
@@ -49,7 +55,19 @@ export async function openOperations(options: OperationsOptions, components: Clo
     nodesRoute({ cloudLog, presence: { nodes: () => hub.presence() } }),
     tokensRoute(joining),
     ...operationsRoutes({ metrics, live: { process: () => 'ok' }, ready: { 'cloud-log': logCheck } })
+      .map(route => route.path === '/readyz' ? withKubernetes(route, kubernetes) : route)
   ], { log })
+}
+
+/** Adds a line where the checks are listed. */
+function withKubernetes(route: HttpRoute, kubernetes: () => string): HttpRoute {
+  return {
+    ...route,
+    async handle(request) {
+      const reply = await route.handle(request)
+      return typeof reply.body !== 'string' || reply.body === 'ok' ? reply : { ...reply, body: `[i]kubernetes ${kubernetes()}\n${reply.body}` }
+    }
+  }
 }
 
 /** `POST /v1/tokens`: `{ttlSeconds?, uses?, node?}` → 201 with the token, shown this once. */

@@ -1,0 +1,108 @@
+import { backoffDelayMs, describeError, wait } from '@holdfast/runtime'
+import type { Clock, Log, NodeName, Random, Service } from '@holdfast/runtime'
+import type { NodeState } from '../hub/hub.ts'
+import { NodeSources } from '../state/node-source.ts'
+import { StatusWriter, statusWriterDefaults } from '../state/status-writer.ts'
+import type { NodeLinks } from '../state/up-links.ts'
+import { UpTargets } from '../state/up-target.ts'
+import { downCollections, viewKinds } from '../state/view-collections.ts'
+import type { DownCollection } from '../state/view-collections.ts'
+import { ClientNodeClient } from './client-node-client.ts'
+import { ControllersClient } from './controllers-client.ts'
+import type { KubeAccess } from './kube-access.ts'
+import { kubeKinds } from './kube-kinds.ts'
+import { ListInformer } from './list-informer.ts'
+
+export interface ControllersOptions {
+  readonly access: KubeAccess
+}
+
+export interface ControllersComponents {
+  readonly links: NodeLinks
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+/** Between attempts at what has to succeed once. */
+const retry = { baseMs: 1000, maxMs: 30_000 } as const
+
+/**
+ * Everything of cloudcore that has to do with Kubernetes, embedded or a cluster's: informers, what goes down to nodes and what
+ * comes up from them. Nothing of it is waited for: with an API that is down, slow or refuses, nodes keep what they have, and it
+ * is tried again.
+ */
+export class Controllers implements Service {
+  readonly name = 'kubernetes'
+  readonly informers: Readonly<Record<DownCollection, ListInformer>>
+  readonly writer: StatusWriter
+  readonly targets: UpTargets
+  readonly #client: ControllersClient
+  readonly #sources: NodeSources
+  readonly #components: ControllersComponents
+  /** Why the API has no name yet. */
+  #anonymous = 'not asked yet'
+
+  constructor({ access }: ControllersOptions, components: ControllersComponents) {
+    const { links, clock, random } = components
+    const log = components.log.with({ part: 'kubernetes' })
+    this.#components = { ...components, log }
+    this.#client = new ControllersClient({ retryMs: retry.baseMs }, {
+      open: () => ClientNodeClient.open({ access }, { clock, random }), clock, log
+    })
+    const client = this.#client
+    this.informers = Object.fromEntries(downCollections.map(name =>
+      [name, new ListInformer({ kind: viewKinds[name] }, { client, clock, random, log })])) as Record<DownCollection, ListInformer>
+    const { pods, nodes } = this.informers
+    this.#sources = new NodeSources({ informers: this.informers, clock, log })
+    this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
+    this.targets = new UpTargets({ writer: this.writer, pods, nodes, links, clock, log })
+  }
+
+  /** For the Hub. */
+  stateOf(node: NodeName): NodeState { return { down: this.#sources.of(node), up: this.targets.of(node) } }
+
+  /** One line for people. */
+  get status(): string {
+    const waiting = downCollections.filter(name => !this.informers[name].synced)
+    const failure = this.#client.failure || this.#anonymous
+    if (waiting.length === 0 && this.#anonymous === '') return failure === '' ? 'in sync' : `in sync until now; ${failure}`
+    return `waits for ${waiting.length === 0 ? 'the name of the API' : waiting.join(', ')}${failure === '' ? '' : ` (${failure})`}`
+  }
+
+  /** Resolves when `signal` aborts and nothing more is asked of the API. */
+  async run(signal: AbortSignal): Promise<void> {
+    const services = Object.values(this.informers).map(informer => informer.run(signal))
+    try {
+      await Promise.all([this.#identify(signal), ...services])
+    } finally {
+      this.targets.close()
+      this.#sources.close()
+      this.writer.close()
+      await this.#client.close()
+    }
+  }
+
+  /** What nodes have seen is of one API, named by the uid of its kube-system. */
+  async #identify(signal: AbortSignal): Promise<void> {
+    const { clock, random, log } = this.#components
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      let reason: string
+      try {
+        const namespace = await this.#client.get({ kind: kubeKinds.namespaces, name: 'kube-system' })
+        const uid = namespace?.metadata.uid
+        if (uid !== undefined) {
+          this.#sources.identify(uid)
+          this.#anonymous = ''
+          return
+        }
+        reason = 'the Kubernetes API has no namespace kube-system, whose uid would name it'
+      } catch (error) {
+        reason = describeError(error)
+      }
+      if (reason !== this.#anonymous) log.warn('the Kubernetes API cannot be told from others yet; nodes wait', { error: reason })
+      this.#anonymous = reason
+      await wait(clock, backoffDelayMs(attempt, retry, random), signal).catch(() => undefined)
+    }
+  }
+}

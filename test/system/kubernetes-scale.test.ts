@@ -1,0 +1,125 @@
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { CutProxy } from '../harness/cut-proxy.ts'
+import { Fleet, until } from '../harness/daemons.ts'
+import type { Daemon } from '../harness/daemons.ts'
+import { KubeHttp } from '../harness/kube-http.ts'
+import { metric } from './programs.ts'
+
+let fleet: Fleet
+let proxy: CutProxy
+let edge: Daemon
+
+beforeAll(async () => {
+  fleet = await Fleet.start()
+  proxy = await CutProxy.open(() => Number(new URL(fleet.cloud.endpoints.tunnel!).port))
+  edge = await fleet.join('edge-1', { set: [`server=wss://127.0.0.1:${proxy.port}`, 'link.retryMax=500ms'] })
+  await edge.start()
+  await linked()
+})
+
+afterAll(async () => {
+  await fleet?.[Symbol.asyncDispose]()
+  await proxy?.[Symbol.asyncDispose]()
+})
+
+const linked = (): Promise<unknown> => until('the link is up', async () => await metric(edge, 'holdfast_edge_link_up') === 1, 60_000)
+const unlinked = (): Promise<unknown> => until('the link is down', async () => await metric(edge, 'holdfast_edge_link_up') === 0)
+
+const pairs = 500
+
+function objectsOf(i: number): readonly (readonly [plural: string, object: object])[] {
+  const metadata = { name: `n${i}`, namespace: 'default', labels: { app: 'many' } }
+  return [
+    ['configmaps', { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { settings: `${i} `.repeat(100) } }],
+    ['pods', {
+      apiVersion: 'v1', kind: 'Pod', metadata, spec: {
+        nodeName: 'edge-1',
+        containers: [{ name: 'main', image: 'registry.example/many:1.0', envFrom: [{ configMapRef: { name: metadata.name } }] }]
+      }
+    }]
+  ]
+}
+
+const onNode = async (): Promise<number> =>
+  await metric(edge, 'holdfast_edge_objects{collection="pods"}') + await metric(edge, 'holdfast_edge_objects{collection="configmaps"}')
+
+/** What has crossed the link downwards, as cloudcore counts it since its start. */
+async function sentDown(): Promise<Readonly<Record<'frames' | 'put' | 'deleted' | 'equal' | 'differs', number>>> {
+  const of = (series: string): Promise<number> => metric(fleet.cloud, series)
+  return {
+    frames: await of('holdfast_cloud_state_frames_total{direction="down"}'),
+    put: await of('holdfast_cloud_state_items_total{direction="down",change="put"}'),
+    deleted: await of('holdfast_cloud_state_items_total{direction="down",change="deleted"}'),
+    equal: await of('holdfast_cloud_state_verdicts_total{direction="down",verdict="equal"}'),
+    differs: await of('holdfast_cloud_state_verdicts_total{direction="down",verdict="differs"}')
+  }
+}
+
+it('1,000 objects are on the node within two seconds of the link\'s return, and their statuses come back', async () => {
+  proxy.cut()
+  await unlinked()
+  using cluster = await KubeHttp.open(join(fleet.cloud.dataDir, 'kubeconfig'))
+  await Promise.all(Array.from({ length: pairs }, async (_, i) => {
+    for (const [plural, object] of objectsOf(i)) await cluster.check('POST', `/api/v1/namespaces/default/${plural}`, object)
+  }))
+  expect(await onNode()).toBe(0)
+  proxy.heal()
+  await linked()
+  const returnedMs = performance.now()
+  await until('1,000 objects are on the node', async () => await onNode() === 2 * pairs)
+  const arrivedMs = performance.now() - returnedMs
+  console.log(`1,000 objects are on the node ${Math.round(arrivedMs)} ms after the link's return`)
+  expect(arrivedMs).toBeLessThan(2000)
+  await until('the cluster has the status of each', async () => {
+    const { items } = await cluster.check<{ items: { status: { reason?: string } }[] }>('GET', '/api/v1/namespaces/default/pods')
+    return items.filter(({ status }) => status.reason === 'NoContainerRuntime').length === pairs
+  }, 60_000)
+  console.log(`their statuses are in the cluster ${Math.round(performance.now() - returnedMs)} ms after it`)
+})
+
+it('a reconnect with nothing changed sends one digest per collection and no objects', async () => {
+  const before = await sentDown()
+  const sessions = await metric(edge, 'holdfast_edge_link_sessions_total')
+  proxy.reset()
+  await until('there is another session', async () => await metric(edge, 'holdfast_edge_link_sessions_total') > sessions)
+  // The Node is the cloud's to change when the link dies and comes back: its taint is all that goes down.
+  await until('all collections are compared', async () => {
+    const { equal, differs } = await sentDown()
+    return equal + differs >= before.equal + before.differs + 6
+  })
+  const after = await sentDown()
+  expect(after.equal - before.equal).toBeGreaterThanOrEqual(5)
+  expect(after.put - before.put).toBeLessThanOrEqual(2)
+  expect(after.deleted).toBe(before.deleted)
+  expect(await onNode()).toBe(2 * pairs)
+})
+
+it('a restart of cloudcore with nothing changed sends none either', async () => {
+  await fleet.cloud.stop()
+  await fleet.cloud.start()
+  await linked()
+  await until('all collections are compared', async () => {
+    const { equal, differs } = await sentDown()
+    return equal + differs >= 6
+  })
+  const after = await sentDown()
+  expect(after.equal).toBeGreaterThanOrEqual(5)
+  expect(after.put).toBeLessThanOrEqual(2)
+  expect(after.deleted).toBe(0)
+  expect(await onNode()).toBe(2 * pairs)
+})
+
+it('and so after kill -9', async () => {
+  await fleet.cloud.kill()
+  await fleet.cloud.start()
+  await linked()
+  await until('all collections are compared', async () => {
+    const { equal, differs } = await sentDown()
+    return equal + differs >= 6
+  })
+  const after = await sentDown()
+  expect(after.put).toBeLessThanOrEqual(2)
+  expect(after.deleted).toBe(0)
+  expect(await onNode()).toBe(2 * pairs)
+})
