@@ -23,6 +23,7 @@ export interface EmbeddedKubeApiComponents {
 
 /** Works on the objects by itself. */
 interface Controller {
+  readonly isIdle: boolean
   idle(): Promise<void>
   close(): Promise<void>
 }
@@ -66,8 +67,12 @@ export class EmbeddedKubeApi implements Service, AsyncDisposable {
   /** To be called when the store has been opened anew after a failed write (store: Database). */
   async reopen(store: Store, suspect: boolean): Promise<void> { await this.objects.reopen(store, suspect) }
 
-  /** Resolves when the controllers have nothing left to do. */
-  async idle(): Promise<void> { await Promise.all(this.#controllers.map(controller => controller.idle())) }
+  /** Resolves when the controllers have nothing left to do; what one does may be an occasion for another one. */
+  async idle(): Promise<void> {
+    while (!this.#controllers.every(({ isIdle }) => isIdle)) {
+      await Promise.all(this.#controllers.map(controller => controller.idle()))
+    }
+  }
 
   async run(signal: AbortSignal): Promise<void> {
     if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))

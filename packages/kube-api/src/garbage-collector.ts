@@ -70,6 +70,8 @@ export class GarbageCollector {
     for (const places of this.#dependents.values()) for (const place of places.values()) this.#enqueue(place)
   }
 
+  get isIdle(): boolean { return this.#queue.isIdle }
+
   /** Resolves when nothing is left to do. */
   idle(): Promise<void> { return this.#queue.idle() }
 

@@ -51,6 +51,8 @@ export class NamespaceLifecycle {
       : { kind: 'put', object: newNamespace(name, uuid(random.bytes(16)), creationTimestamp) })))
   }
 
+  get isIdle(): boolean { return this.#queue.isIdle }
+
   /** Resolves when nothing is left to do. */
   idle(): Promise<void> { return this.#queue.idle() }
 

@@ -47,9 +47,12 @@ export class WorkQueue {
     })
   }
 
+  /** Nothing waits but what failed. */
+  get isIdle(): boolean { return this.#waiting.size + this.#underWay.size === 0 }
+
   /** Resolves when nothing waits but what failed. */
   async idle(): Promise<void> {
-    while (this.#waiting.size + this.#underWay.size > 0) {
+    while (!this.isIdle) {
       await new Promise<void>(resolve => { this.#idleWaiters.push(resolve) })
     }
   }
@@ -70,7 +73,7 @@ export class WorkQueue {
       this.#underWay.add(key)
       void this.#run(key)
     }
-    if (this.#waiting.size + this.#underWay.size > 0) return
+    if (!this.isIdle) return
     for (const wake of this.#idleWaiters.splice(0)) wake()
   }
 

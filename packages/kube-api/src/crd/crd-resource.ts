@@ -6,13 +6,12 @@ import { equalJson } from '../object-store-equality.ts'
 import type { KubeObject } from '../object.ts'
 import type { PrinterColumn, Resource, Subresource } from '../resource.ts'
 import { dns1123SubdomainErrors } from '../validation/names.ts'
-import { definitionCauses, definitionNameErrors, versionFields } from './definition-causes.ts'
+import { definitionCauses, versionFields } from './definition-causes.ts'
 import { definitionGroup, definitionPlural, specOf, statusOf, storageVersionOf } from './definition.ts'
 import { markDeleted } from './crd-lifecycle.ts'
 import { numberFormats, textFormats } from './formats.ts'
 import { ruledPaths } from './structural-causes.ts'
 import { itemsOf, type SchemaDocument } from './structural-schema.ts'
-import { invalidValue } from '../validation/causes.ts'
 
 const createdAtColumn: PrinterColumn = {
   name: 'Created At', type: 'date', format: '', priority: 0,
@@ -100,8 +99,12 @@ function unknownFormats(schema: SchemaDocument, field: string): string[] {
 /** Formats that the real server knows, and that are not checked here. */
 const extraFormats: ReadonlySet<string> = new Set(['isbn', 'isbn10', 'isbn13', 'creditcard', 'ssn', 'hexcolor', 'rgbcolor', 'binary'])
 
-/** CustomResourceDefinitions themselves. What they define is custom-resource.ts. */
-export function customResourceDefinitions(): Resource {
+/**
+ * CustomResourceDefinitions themselves; what they define is custom-resource.ts. `builtInGroups` are those of the other kinds
+ * that the server has by itself.
+ */
+export function customResourceDefinitions(builtInGroups: readonly string[]): Resource {
+  const groups = new Set([...builtInGroups, definitionGroup])
   const resource = builtInResource({
     group: definitionGroup, plural: definitionPlural, singular: 'customresourcedefinition', kind: 'CustomResourceDefinition',
     shortNames: ['crd', 'crds'], categories: ['api-extensions'], namespaced: false, subresources: ['status'],
@@ -109,15 +112,7 @@ export function customResourceDefinitions(): Resource {
     columns: [nameColumn, createdAtColumn],
     cells: object => [nameOf(object), object.metadata.creationTimestamp ?? '<unknown>'],
     setDefaults, prepareForCreate, prepareForUpdate,
-    causes: (object, current) => {
-      const { name = '' } = object.metadata
-      const nameErrors = name === '' ? [] : definitionNameErrors(object, name)
-      return [
-        // Those of any name are told with the rest of metadata.
-        ...nameErrors.slice(dns1123SubdomainErrors(name).length).map(error => invalidValue('metadata.name', name, error)),
-        ...definitionCauses(object, current, kindLimits.toldCausesMax.value)
-      ]
-    },
+    causes: (object, current) => definitionCauses(object, current, groups, kindLimits.toldCausesMax.value),
     mergeSchema: mergeSchemas.CustomResourceDefinition
   })
   return {

@@ -39,12 +39,16 @@ export function versionFields({ versions = [] }: DefinitionSpec): VersionFields[
 
 /**
  * What is wrong with a definition beyond its metadata, at most `toldMax` causes (apiextensions-apiserver,
- * pkg/apis/apiextensions/validation). A schema that an update leaves as it was is not checked again.
+ * pkg/apis/apiextensions/validation). A schema that an update leaves as it was is not checked again. In the groups that are
+ * served anyway nothing can be defined: what was removed with a definition would be the server's own.
  */
-export function definitionCauses(definition: KubeObject, current: KubeObject | undefined, toldMax: number): StatusCause[] {
+export function definitionCauses(
+  definition: KubeObject, current: KubeObject | undefined, builtInGroups: ReadonlySet<string>, toldMax: number
+): StatusCause[] {
   const spec = specOf(definition)
   const causes: StatusCause[] = [
-    ...groupCauses(definition, spec),
+    ...nameCauses(definition, spec),
+    ...groupCauses(definition, spec, builtInGroups),
     ...scopeCauses(spec),
     ...namesCauses(spec.names ?? {}),
     ...conversionCauses(spec),
@@ -61,20 +65,22 @@ function dedupe(causes: readonly StatusCause[]): StatusCause[] {
 }
 
 /** The name of a definition is `<plural>.<group>`. */
-export function definitionNameErrors(definition: KubeObject, name: string): string[] {
-  const { group = '', names = {} } = specOf(definition)
-  const errors = dns1123SubdomainErrors(name)
-  return name === `${names.plural ?? ''}.${group}` ? errors : [...errors, 'must be spec.names.plural+"."+spec.group']
+function nameCauses({ metadata: { name = '' } }: KubeObject, { group = '', names = {} }: DefinitionSpec): StatusCause[] {
+  return name === '' || name === `${names.plural ?? ''}.${group}` ? []
+    : [invalidValue('metadata.name', name, 'must be spec.names.plural+"."+spec.group')]
 }
 
 const approvalAnnotation = 'api-approved.kubernetes.io'
 
-function groupCauses({ metadata: { annotations = {} } }: KubeObject, { group = '' }: DefinitionSpec): StatusCause[] {
+function groupCauses(
+  { metadata: { annotations = {} } }: KubeObject, { group = '' }: DefinitionSpec, builtInGroups: ReadonlySet<string>
+): StatusCause[] {
   const field = 'spec.group'
   if (group === '') return [requiredValue(field)]
   const errors = dns1123SubdomainErrors(group).map(error => invalidValue(field, group, error))
   if (errors.length > 0) return errors
   if (!group.includes('.')) return [invalidValue(field, group, 'should be a domain with at least one dot')]
+  if (builtInGroups.has(group)) return [forbiddenValue(field, 'this group is served by the server itself')]
   const isProtected = /(^|\.)(k8s|kubernetes)\.io$/.test(group)
   const approval = Object.hasOwn(annotations, approvalAnnotation) ? annotations[approvalAnnotation]! : ''
   return isProtected && !/^(https?:\/\/|unapproved)/.test(approval)

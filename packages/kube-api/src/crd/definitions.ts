@@ -45,6 +45,8 @@ export class Definitions {
     for (const { name } of this.#stored()) this.#queue.add(name)
   }
 
+  get isIdle(): boolean { return this.#queue.isIdle }
+
   /** Resolves when nothing is left to do. */
   idle(): Promise<void> { return this.#queue.idle() }
 

@@ -12,7 +12,7 @@ export const crdLimits = {
     atLimit: '422 Invalid for the definition.'
   },
   validationSteps: {
-    value: 50_000_000, unit: 'steps',
+    value: 20_000_000, unit: 'steps',
     meaning: 'Work to check one object: one for each value and schema that meet, one for each instruction of a pattern and character.',
     atLimit: '422 Invalid for the object.'
   },

@@ -15,6 +15,6 @@ import { services } from './service.ts'
 export function builtInResources(): readonly Resource[] {
   return [
     configMaps(), events(), namespaces(), nodes(), pods(), podTemplates(), secrets(), serviceAccounts(), services(),
-    customResourceDefinitions(), leases()
+    customResourceDefinitions(['', 'coordination.k8s.io']), leases()
   ]
 }
