@@ -9,11 +9,6 @@ const partPattern = /^([a-z]+)=([0-9]+)$/
 /** Six parts at most are written. */
 const partsMax = 16
 
-/** Which of two resourceVersions of one API is newer: negative, zero or positive. */
-export function compareVersions(a: string, b: string): number {
-  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0)
-}
-
 /** Throws for a name that no position can have. */
 export function checkSource(sourceUid: string): void {
   invariant(sourcePattern.test(sourceUid) && sourceUid.length <= nodeViewLimits.sourceLength.value,

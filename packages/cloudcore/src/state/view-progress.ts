@@ -1,8 +1,8 @@
 import { describeError } from '@holdfast/runtime'
 import type { Clock, Log, Timer } from '@holdfast/runtime'
 import type { Informer } from '../kube/kube-client.ts'
+import { compareResourceVersions } from '../kube/resource-version.ts'
 import { nodeViewLimits } from './limits.ts'
-import { compareVersions } from './view-position.ts'
 
 export interface InformerProgressComponents {
   readonly informer: Informer
@@ -59,7 +59,7 @@ export class InformerProgress {
     const { informer, clock } = this.#components
     this.moved()
     if (!informer.synced || this.#position === undefined) return false
-    if (told.version === undefined || compareVersions(this.#position, told.version) >= 0 || this.#isOfThePast(told, this.#position)) {
+    if (told.version === undefined || !isOlder(this.#position, told.version) || this.#isOfThePast(told, this.#position)) {
       this.forget(told)
       return true
     }
@@ -73,7 +73,7 @@ export class InformerProgress {
   moved(): void {
     const { position } = this.#components.informer
     if (position === this.#position) return
-    if (position === undefined || (this.#position !== undefined && compareVersions(position, this.#position) < 0)) this.#shown = undefined
+    if (position === undefined || (this.#position !== undefined && isOlder(position, this.#position))) this.#shown = undefined
     this.#position = position
   }
 
@@ -84,7 +84,7 @@ export class InformerProgress {
   }
 
   #isOfThePast({ firstList }: ToldVersion, position: string): boolean {
-    return this.#shown !== undefined && this.#shown.list >= firstList && compareVersions(position, this.#shown.version) >= 0
+    return this.#shown !== undefined && this.#shown.list >= firstList && !isOlder(position, this.#shown.version)
   }
 
   #arm(): void {
@@ -123,7 +123,7 @@ export class InformerProgress {
       if (informer.synced && version !== undefined) {
         this.#shown = { list, version }
         const told = newestOf(this.#ahead, list)
-        if (told !== undefined && compareVersions(version, told) < 0) {
+        if (told !== undefined && isOlder(version, told)) {
           log.warn('the Kubernetes API went back behind what nodes have seen', { kind: informer.kind.plural, told, before, now: version })
         }
       }
@@ -147,7 +147,10 @@ function newestOf(ahead: Iterable<ToldVersion>, list: number): string | undefine
   let newest: string | undefined
   for (const { version, firstList } of ahead) {
     if (firstList > list || version === undefined) continue
-    if (newest === undefined || compareVersions(version, newest) > 0) newest = version
+    if (newest === undefined || isOlder(newest, version)) newest = version
   }
   return newest
 }
+
+/** Versions that nobody can compare are taken for equal: they say nothing. */
+function isOlder(a: string, b: string): boolean { return (compareResourceVersions(a, b) ?? 0) < 0 }

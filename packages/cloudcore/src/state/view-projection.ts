@@ -28,6 +28,6 @@ export function projectedValue(collection: DownCollection, object: KubeObject): 
 function withoutConditionTaints(spec: unknown): unknown {
   const { taints, ...rest } = (spec ?? {}) as { readonly taints?: unknown }
   if (!Array.isArray(taints)) return rest
-  const kept = (taints as readonly { readonly key?: string }[]).filter(({ key = '' }) => !conditionTaints.has(key))
+  const kept = (taints as readonly ({ readonly key?: string } | null)[]).filter(taint => !conditionTaints.has(taint?.key ?? ''))
   return kept.length > 0 ? { ...rest, taints: kept } : rest
 }

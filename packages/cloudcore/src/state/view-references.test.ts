@@ -46,7 +46,7 @@ test('every place of a pod where a Secret or ConfigMap can be named counts, each
 })
 
 test('members that are no lists, and nulls, name nothing', () => {
-  expect(textOf(podOf({ containers: null, volumes: 'x', imagePullSecrets: {}, initContainers: [{ env: null, envFrom: 3 }] })))
+  expect(textOf(podOf({ containers: null, volumes: 'x', imagePullSecrets: {}, initContainers: [null, 'x', { env: null, envFrom: 3 }, { env: [null, { valueFrom: null }, { valueFrom: { secretKeyRef: { name: 7 } } }] }] })))
     .toEqual(['serviceaccounts ns/default'])
 })
 

@@ -55,7 +55,7 @@ class References {
   constructor(namespace: string) { this.#namespace = namespace }
 
   add(collection: DownCollection, name: string | undefined): void {
-    if (name === undefined || name === '') return
+    if (typeof name !== 'string' || name === '') return
     const key = `${this.#namespace}/${name}`
     this.#found.set(`${collection} ${key}`, { collection, key })
   }
@@ -123,5 +123,7 @@ export function selects(selector: ServiceSelector, pod: KubeObject): boolean {
   return selector.every(([label, value]) => Object.hasOwn(labels, label) && labels[label] === value)
 }
 
-/** One odd object must not stop the others, so what is no list counts as empty. */
-function each<T>(list: readonly T[] | null | undefined): readonly T[] { return Array.isArray(list) ? list as readonly T[] : [] }
+/** One odd object must not stop the others: what is no list counts as empty, and what is no object is left out. */
+function each<T extends object>(list: readonly T[] | null | undefined): readonly T[] {
+  return Array.isArray(list) ? (list as readonly T[]).filter(item => typeof item === 'object' && item !== null) : []
+}

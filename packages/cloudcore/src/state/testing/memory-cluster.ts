@@ -90,18 +90,18 @@ export class MemoryInformer implements Informer {
     this.list()
   }
 
-  /** Reads a list, from a replica that lags where `from` says so, and follows from there on unless it lags. */
-  list(from: ClusterState = this.#cluster.state): void {
+  /** Reads a list and follows from there on; one of a replica that lags, and that nothing follows. */
+  list(replica?: ClusterState): void {
+    const from = replica ?? this.#cluster.state
     const before = this.#objects
     this.#objects = new Map([...from.objects].filter(([id]) => id.startsWith(`${this.#collection} `))
       .map(([id, object]) => [id.slice(this.#collection.length + 1), object]))
     this.position = String(from.revision)
     this.synced = true
-    this.following = from.revision === this.#cluster.revision
+    this.following = replica === undefined
     for (const key of new Set([...before.keys(), ...this.#objects.keys()])) {
-      const [was, is] = [before.get(key), this.#objects.get(key)]
-      if (was?.metadata.uid === is?.metadata.uid && was?.metadata.resourceVersion === is?.metadata.resourceVersion) continue
-      this.#tell(was, is)
+      // Not by resourceVersion: one that was given again after a restore names something else.
+      if (before.get(key) !== this.#objects.get(key)) this.#tell(before.get(key), this.#objects.get(key))
     }
     this.#moved()
   }
