@@ -57,6 +57,42 @@ const node = {
   }
 }
 
+/** A kind of the operator's own. */
+const gadgets = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: gadgets.demo.example.com}
+spec:
+  group: demo.example.com
+  scope: Namespaced
+  names: {plural: gadgets, singular: gadget, kind: Gadget, shortNames: [gg], categories: [all]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    additionalPrinterColumns:
+    - {name: Model, type: string, jsonPath: .spec.model}
+    - {name: Level, type: integer, jsonPath: .spec.level}
+    - {name: Ready, type: string, jsonPath: '.status.conditions[?(@.type=="Ready")].status'}
+    schema:
+      openAPIV3Schema:
+        type: object
+        required: [spec]
+        properties:
+          spec:
+            type: object
+            description: What is wanted.
+            required: [model]
+            properties:
+              model: {type: string, pattern: '^[a-z0-9-]+$', description: Which model it is.}
+              level: {type: integer, minimum: 0, maximum: 10, default: 3}
+          status: {type: object, x-kubernetes-preserve-unknown-fields: true}
+`
+
+const gadget = (spec: string): string =>
+  `{"apiVersion":"demo.example.com/v1","kind":"Gadget","metadata":{"name":"one"},"spec":${spec}}`
+
 let folder: string
 let store: LevelStore
 let committer: Committer
@@ -174,6 +210,28 @@ describe.each(programs)('$name', ({ path, absent }) => {
     // Of what is gone before it is asked for, 1.20 says that there is nothing to wait for.
     await gone.catch((error: unknown) => { expect(String(error)).toMatch(/NotFound|no matching resources/) })
     expect(await refused(['get', 'namespace', 'passing'])).toContain('NotFound')
+  })
+
+  it('defines a kind, and works with its objects as with any other', async () => {
+    expect(await kubectl(['create', '-f', '-'], gadgets)).toBe('customresourcedefinition.apiextensions.k8s.io/gadgets.demo.example.com created\n')
+    onTestFinished(async () => { await kubectl(['delete', 'crd', 'gadgets.demo.example.com', '--ignore-not-found']) })
+    expect(await kubectl(['wait', '--for=condition=Established', 'crd/gadgets.demo.example.com', '--timeout=20s']))
+      .toBe('customresourcedefinition.apiextensions.k8s.io/gadgets.demo.example.com condition met\n')
+    expect(await kubectl(['get', 'crds'])).toMatch(/^NAME +CREATED AT\ngadgets\.demo\.example\.com +20\d\d-/)
+    expect(await kubectl(['api-resources', '--api-group=demo.example.com'])).toMatch(/gadgets +gg +demo\.example\.com(\/v1)? +true +Gadget/)
+
+    expect(await refused(['create', '-f', '-'], gadget('{"model":"Not OK","level":11}'))).toMatch(/The Gadget "one" is invalid:[^]*spec\.level[^]*should be less than/)
+    expect(await kubectl(['apply', '-f', '-'], gadget('{"model":"m-1"}'))).toBe('gadget.demo.example.com/one created\n')
+    expect(await kubectl(['apply', '-f', '-'], gadget('{"model":"m-1"}'))).toBe('gadget.demo.example.com/one unchanged\n')
+    expect(await kubectl(['patch', 'gg', 'one', '--type=merge', '-p', '{"spec":{"level":7}}'])).toBe('gadget.demo.example.com/one patched\n')
+    const [head = '', row = ''] = (await kubectl(['get', 'gadgets'])).split('\n')
+    expect(head.split(/ {2,}/)).toEqual(['NAME', 'MODEL', 'LEVEL', 'READY'])
+    expect(row.trimEnd().split(/ {2,}/)).toEqual(['one', 'm-1', '7'])
+    expect(await kubectl(['get', 'all'])).toContain('gadget.demo.example.com/one')
+
+    await kubectl(['delete', 'crd', 'gadgets.demo.example.com'])
+    // The one or the other, as its cache of what is served is old or new.
+    expect(await refused(['get', 'gadgets'])).toMatch(/the server doesn't have a resource type|could not find the requested resource/)
   })
 
   it('is known by its certificate, and refused with another CA\'s', async () => {

@@ -4,7 +4,7 @@ import type { Json, JsonObject } from '../object.ts'
 import { StatusError } from '../status-error.ts'
 import { instanceCauses } from './instance-causes.ts'
 import { prune, setDefaults } from './pruning.ts'
-import { compileSchema, isJsonObject, type SchemaDocument } from './structural-schema.ts'
+import { compileSchema, isJsonObject } from './structural-schema.ts'
 import { created, widgetDocument, widgets } from './testing/definitions.ts'
 
 const runs = { numRuns: Number(process.env['RUNS'] ?? 500), ...process.env['SEED'] === undefined ? {} : { seed: Number(process.env['SEED']) } }
@@ -67,7 +67,7 @@ const withoutEmbedded = (schema: Schema): boolean => !JSON.stringify(schema).inc
 
 const normalised = (value: Json, schema: Schema): Json => {
   const copy = structuredClone(value)
-  const compiled = compileSchema(schema as SchemaDocument)
+  const compiled = compileSchema(schema)
   prune(copy, compiled, 100)
   setDefaults(copy, compiled)
   return copy
@@ -76,7 +76,7 @@ const normalised = (value: Json, schema: Schema): Json => {
 test('pruning leaves what the schema knows, and nothing else', () => {
   fc.assert(fc.property(schemas.filter(withoutEmbedded), documents, (schema, document) => {
     const pruned = structuredClone(document)
-    const told = prune(pruned, compileSchema(schema as SchemaDocument), 1_000)
+    const told = prune(pruned, compileSchema(schema), 1_000)
     expect(pruned).toEqual(kept(document, schema, false))
     expect(told.length === 0).toBe(JSON.stringify(pruned) === JSON.stringify(document))
   }), runs)
@@ -87,7 +87,7 @@ test('what was pruned and defaulted is so for ever, and is as right as it was', 
     const once = normalised(document, schema)
     const twice = normalised(once, schema)
     expect(twice).toEqual(once)
-    const compiled = compileSchema(schema as SchemaDocument)
+    const compiled = compileSchema(schema)
     expect(instanceCauses(twice, compiled, 'x', 50)).toEqual(instanceCauses(once, compiled, 'x', 50))
     // What is as it was is not refused; a name of a list's elements or a member alike.
     expect(instanceCauses(once, compiled, 'x', 50, structuredClone(once))).toEqual([])
