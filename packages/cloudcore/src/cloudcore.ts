@@ -60,6 +60,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   metrics.watchHub(hub)
   metrics.watchLog(cloudLog)
   if (embedded !== undefined) metrics.watchEmbeddedKubernetes(embedded)
+  if (controllers !== undefined) metrics.watchControllers(controllers)
   const tunnel = new TunnelServer({
     host: config.tunnel.host,
     port: config.tunnel.port,

@@ -78,6 +78,30 @@ test('the embedded Kubernetes API is read when somebody asks', () => {
   ]))
 })
 
+test('what has to do with Kubernetes is read when somebody asks', () => {
+  const metrics = new CloudcoreMetrics()
+  const object = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a' } }
+  metrics.watchControllers({
+    informers: { pods: { synced: true, objects: () => [object, object] }, nodes: { synced: false, objects: () => [] } },
+    writer: {
+      stats: { written: 5, dropped: { recorded: 1, gone: 2, another: 0, overtaken: 0, away: 3 }, refused: 4, conflicts: 6, coalesced: 7 },
+      pending: 8, retries: 9
+    },
+    targets: { stats: { rejectedItems: 10, comparisons: 0 } },
+    nodeController: { stats: { registered: 11, markedAway: 12, markedBack: 13 } },
+    leases: { renewals: 14 }
+  })
+  expect(lines(metrics)).toEqual(expect.arrayContaining([
+    'holdfast_cloud_kube_informer_synced{kind="pods"} 1', 'holdfast_cloud_kube_informer_synced{kind="nodes"} 0',
+    'holdfast_cloud_kube_informer_objects{kind="pods"} 2', 'holdfast_cloud_status_writes_total 5',
+    'holdfast_cloud_status_drops_total{reason="gone"} 2', 'holdfast_cloud_status_refusals_total 4',
+    'holdfast_cloud_status_conflicts_total 6', 'holdfast_cloud_status_coalesced_total 7', 'holdfast_cloud_status_pending 8',
+    'holdfast_cloud_status_retries_total 9', 'holdfast_cloud_status_rejected_items_total 10', 'holdfast_cloud_nodes_registered_total 11',
+    'holdfast_cloud_nodes_marked_total{as="away"} 12', 'holdfast_cloud_nodes_marked_total{as="back"} 13',
+    'holdfast_cloud_lease_renewals_total 14'
+  ]))
+})
+
 test('a log that is being opened again is shown as such, and keeps its series', () => {
   const metrics = new CloudcoreMetrics()
   let available = true

@@ -1,7 +1,9 @@
 import { MetricRegistry, hasCode, processMetrics } from '@holdfast/runtime'
 import type { MetricTable } from '@holdfast/runtime'
 import type { Hub } from './hub/hub.ts'
+import type { Controllers } from './kube/controllers.ts'
 import type { EmbeddedKubernetes } from './kube/embedded-kubernetes.ts'
+import type { Informer } from './kube/kube-client.ts'
 import type { CloudLog, NodeTotals } from './log/cloud-log.ts'
 
 /** Nodes that have series of their own; the others are in the sums alone. */
@@ -154,6 +156,46 @@ export const cloudcoreMetrics = {
   kubeApiDiskLow: {
     name: 'holdfast_cloud_kube_api_disk_low', kind: 'gauge', help: '1 while new objects are refused for want of space, else 0.'
   },
+  kubeSynced: {
+    name: 'holdfast_cloud_kube_informer_synced', kind: 'gauge', labels: ['kind'],
+    help: '1 where all objects of the kind are known, else 0: until then nodes keep what they have.'
+  },
+  kubeObjects: {
+    name: 'holdfast_cloud_kube_informer_objects', kind: 'gauge', labels: ['kind'], help: 'Objects of the kind that are known.'
+  },
+  statusWrites: {
+    name: 'holdfast_cloud_status_writes_total', kind: 'counter', help: 'Statuses that nodes reported, written into Kubernetes.'
+  },
+  statusDrops: {
+    name: 'holdfast_cloud_status_drops_total', kind: 'counter', labels: ['reason'],
+    help: 'Statuses that were not written, because of what Kubernetes held already.'
+  },
+  statusRefusals: {
+    name: 'holdfast_cloud_status_refusals_total', kind: 'counter', help: 'Statuses that Kubernetes refused to take.'
+  },
+  statusRetries: {
+    name: 'holdfast_cloud_status_retries_total', kind: 'counter', help: 'Writes of statuses that failed and were tried again.'
+  },
+  statusConflicts: {
+    name: 'holdfast_cloud_status_conflicts_total', kind: 'counter',
+    help: 'Writes of statuses that were decided anew, because the object had changed.'
+  },
+  statusCoalesced: {
+    name: 'holdfast_cloud_status_coalesced_total', kind: 'counter', help: 'Statuses that a newer one replaced before they were written.'
+  },
+  statusPending: { name: 'holdfast_cloud_status_pending', kind: 'gauge', help: 'Statuses that are to be written.' },
+  statusRejected: {
+    name: 'holdfast_cloud_status_rejected_items_total', kind: 'counter',
+    help: 'Items from nodes that no status can be made of, or that the node may not report.'
+  },
+  nodesRegistered: { name: 'holdfast_cloud_nodes_registered_total', kind: 'counter', help: 'Nodes made in Kubernetes.' },
+  nodesMarked: {
+    name: 'holdfast_cloud_nodes_marked_total', kind: 'counter', labels: ['as'],
+    help: 'Times that a Node was marked as away, or as back.'
+  },
+  leaseRenewals: {
+    name: 'holdfast_cloud_lease_renewals_total', kind: 'counter', help: 'Renewals of the Leases of connected nodes.'
+  },
   ...processMetrics
 } as const satisfies MetricTable
 
@@ -166,6 +208,13 @@ export interface EmbeddedKubernetesNumbers {
   }
   readonly database: Pick<EmbeddedKubernetes['database'], 'quarantines' | 'reopens' | 'low'>
   readonly failure: Error | undefined
+}
+export interface ControllersNumbers {
+  readonly informers: Readonly<Record<string, Pick<Informer, 'synced' | 'objects'>>>
+  readonly writer: Pick<Controllers['writer'], 'stats' | 'pending' | 'retries'>
+  readonly targets: Pick<Controllers['targets'], 'stats'>
+  readonly nodeController: Pick<Controllers['nodeController'], 'stats'>
+  readonly leases: Pick<Controllers['leases'], 'renewals'>
 }
 export type CloudLogNumbers = Pick<CloudLog, 'stats' | 'nodes'>
 
@@ -237,6 +286,29 @@ export class CloudcoreMetrics {
       metrics.kubeApiReopens.of({}).value = database.reopens
       metrics.kubeApiQuarantines.of({}).value = database.quarantines
       metrics.kubeApiDiskLow.of({}).value = database.low ? 1 : 0
+    })
+  }
+
+  watchControllers({ informers, writer, targets, nodeController, leases }: ControllersNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      for (const [kind, informer] of Object.entries(informers)) {
+        metrics.kubeSynced.of({ kind }).value = informer.synced ? 1 : 0
+        metrics.kubeObjects.of({ kind }).value = Array.from(informer.objects()).length
+      }
+      const { written, dropped, refused, conflicts, coalesced } = writer.stats
+      metrics.statusWrites.of({}).value = written
+      for (const [reason, count] of Object.entries(dropped)) metrics.statusDrops.of({ reason }).value = count
+      metrics.statusRefusals.of({}).value = refused
+      metrics.statusRetries.of({}).value = writer.retries
+      metrics.statusConflicts.of({}).value = conflicts
+      metrics.statusCoalesced.of({}).value = coalesced
+      metrics.statusPending.of({}).value = writer.pending
+      metrics.statusRejected.of({}).value = targets.stats.rejectedItems
+      metrics.nodesRegistered.of({}).value = nodeController.stats.registered
+      metrics.nodesMarked.of({ as: 'away' }).value = nodeController.stats.markedAway
+      metrics.nodesMarked.of({ as: 'back' }).value = nodeController.stats.markedBack
+      metrics.leaseRenewals.of({}).value = leases.renewals
     })
   }
 

@@ -12,6 +12,8 @@ import { ControllersClient } from './controllers-client.ts'
 import type { KubeAccess } from './kube-access.ts'
 import { kubeKinds } from './kube-kinds.ts'
 import { ListInformer } from './list-informer.ts'
+import { NodeController, nodeControllerDefaults } from './node-controller.ts'
+import { NodeLeases } from './node-lease.ts'
 
 export interface ControllersOptions {
   readonly access: KubeAccess
@@ -37,9 +39,13 @@ export class Controllers implements Service {
   readonly informers: Readonly<Record<DownCollection, ListInformer>>
   readonly writer: StatusWriter
   readonly targets: UpTargets
+  readonly leases: NodeLeases
+  readonly nodeController: NodeController
   readonly #client: ControllersClient
   readonly #sources: NodeSources
   readonly #components: ControllersComponents
+  /** What has stopped all of it. */
+  #fault = ''
   /** Why the API has no name yet. */
   #anonymous = 'not asked yet'
 
@@ -57,30 +63,50 @@ export class Controllers implements Service {
     this.#sources = new NodeSources({ informers: this.informers, clock, log })
     this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
     this.targets = new UpTargets({ writer: this.writer, pods, nodes, links, clock, log })
+    this.leases = new NodeLeases({ client, nodes, links, clock, random, log })
+    this.nodeController = new NodeController(nodeControllerDefaults, { client, nodes, links, leases: this.leases, clock, random, log })
   }
 
-  /** For the Hub. */
-  stateOf(node: NodeName): NodeState { return { down: this.#sources.of(node), up: this.targets.of(node) } }
+  /** For the Hub. Undefined where there is none any more. */
+  stateOf(node: NodeName): NodeState | undefined {
+    return this.#fault !== '' ? undefined : { down: this.#sources.of(node), up: this.targets.of(node) }
+  }
 
   /** One line for people. */
   get status(): string {
+    if (this.#fault !== '') return `stopped by a fault, restart cloudcore: ${this.#fault}`
     const waiting = downCollections.filter(name => !this.informers[name].synced)
     const failure = this.#client.failure || this.#anonymous
     if (waiting.length === 0 && this.#anonymous === '') return failure === '' ? 'in sync' : `in sync until now; ${failure}`
     return `waits for ${waiting.length === 0 ? 'the name of the API' : waiting.join(', ')}${failure === '' ? '' : ` (${failure})`}`
   }
 
-  /** Resolves when `signal` aborts and nothing more is asked of the API. */
+  /** Resolves when `signal` aborts and nothing more is asked of the API; what is being asked is cut. */
   async run(signal: AbortSignal): Promise<void> {
-    const services = Object.values(this.informers).map(informer => informer.run(signal))
+    const stop = new AbortController()
+    const aborted = new Promise<void>(resolve => {
+      if (signal.aborted) resolve()
+      else signal.addEventListener('abort', () => { resolve() }, { once: true })
+    })
+    const parts = [this.#identify(stop.signal), ...Object.values(this.informers).map(informer => informer.run(stop.signal))]
     try {
-      await Promise.all([this.#identify(signal), ...services])
-    } finally {
-      this.targets.close()
-      this.#sources.close()
-      this.writer.close()
-      await this.#client.close()
+      // A part ends before it is told to only by a fault. That is no reason to take the Log down, too.
+      await Promise.race([aborted, ...parts.map(part => part.then(() => aborted))])
+    } catch (error) {
+      this.#fault = describeError(error)
+      this.#components.log.error('what has to do with Kubernetes is stopped by a fault; nodes keep what they have', {
+        error: error instanceof Error ? error.stack : this.#fault
+      })
     }
+    stop.abort(signal.reason)
+    this.nodeController.close()
+    this.leases.close()
+    this.targets.close()
+    this.#sources.close()
+    this.writer.close()
+    await this.#client.close()
+    await Promise.allSettled(parts)
+    await aborted
   }
 
   /** What nodes have seen is of one API, named by the uid of its kube-system. */
