@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
 import { Committer, MemoryStore, type Store } from '@holdfast/store'
 import { afterEach, describe, expect, test } from 'vitest'
@@ -134,6 +136,26 @@ describe('a definition', () => {
     await served.api.idle()
     expect(served.definition()).toBeUndefined()
     expect((await served.call('GET', collection)).status).toBe(404)
+  })
+
+  test('that goes while a body is on its way takes nothing in', async () => {
+    const served = await serve()
+    await served.define(document())
+    const text = JSON.stringify(widget('late'))
+    const request = httpRequest(`${served.api.server.url}${collection}`, {
+      method: 'POST', headers: { 'authorization': 'Bearer t', 'content-type': 'application/json', 'content-length': text.length }
+    })
+    const answered = once(request, 'response') as Promise<[IncomingMessage]>
+    request.write(text.slice(0, 10))
+    while (served.api.server.requestsInFlight === 0) await served.call('GET', '/livez')
+    await served.call('DELETE', `${definitions}/widgets.example.com`)
+    await served.api.idle()
+    expect(served.definition()).toBeUndefined()
+    request.end(text.slice(10))
+    const [response] = await answered
+    response.resume()
+    expect(response.statusCode).toBe(405)
+    expect([...served.api.objects.all()].map(({ resource }) => resource)).not.toContain('widgets.example.com')
   })
 
   test('that was being deleted when the server stopped is gone after it has started', async () => {

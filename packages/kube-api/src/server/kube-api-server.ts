@@ -176,7 +176,7 @@ export class KubeApiServer implements Service, AsyncDisposable {
   ): ApiReply | Promise<ApiReply> {
     const served = this.#components.registry.find(target.group, target.version, target.plural)
     if (served === undefined) return this.#unknown(target)
-    const { resource, isCustom, storageVersion, isTerminating = false, deprecationWarning } = served
+    const { resource, isCustom, storageVersion, deprecationWarning } = served
     if (target.namespace !== undefined && !resource.namespaced) return this.#unknown(target)
     const { subresource } = target
     if (subresource !== undefined && !(resource.subresources as readonly string[]).includes(subresource)) {
@@ -187,7 +187,7 @@ export class KubeApiServer implements Service, AsyncDisposable {
       resource,
       isCustom,
       storageVersion,
-      isTerminating,
+      isTerminating: () => this.#isTerminating(target),
       view: this.#viewOf(served),
       query: target.watchPrefix && target.name !== undefined ? withName(query, target.name) : query,
       headers: request.headers,
@@ -238,6 +238,12 @@ export class KubeApiServer implements Service, AsyncDisposable {
     const found = this.#components.registry.group(group)
     if (found === undefined || (found.isCustom && version !== '')) return this.#documents.pageNotFound()
     throw nothingThere()
+  }
+
+  /** As it is now: a body may have taken its time. */
+  #isTerminating({ group, version, plural }: ResourceTarget): boolean {
+    const served = this.#components.registry.find(group, version, plural)
+    return served === undefined || served.isTerminating === true
   }
 
   #viewOf(served: ServedResource): ObjectView {

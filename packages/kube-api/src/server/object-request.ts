@@ -9,7 +9,8 @@ export interface ObjectRequest {
   readonly resource: Resource
   readonly isCustom: boolean
   readonly storageVersion: string
-  readonly isTerminating: boolean
+  /** Its definition is being deleted, or is gone by now: no new objects. */
+  readonly isTerminating: () => boolean
   readonly view: ObjectView
   readonly query: URLSearchParams
   /** Names in lower case. */

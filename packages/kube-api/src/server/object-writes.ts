@@ -100,12 +100,14 @@ export class ObjectWrites {
     if (resourceVersion !== '') {
       throw new StatusError(500, '', 'resourceVersion should not be set on objects to be created')
     }
-    if (request.isTerminating) {
-      throw new StatusError(405, 'MethodNotAllowed',
-        'create not allowed while custom resource definition is terminating',
-        { group: resource.group, kind: resource.plural })
-    }
+    this.#refuseTerminating(request)
     return this.#storedForm(request, object)
+  }
+
+  #refuseTerminating({ resource, isTerminating }: ObjectRequest): void {
+    if (!isTerminating()) return
+    throw new StatusError(405, 'MethodNotAllowed', 'create not allowed while custom resource definition is terminating',
+      { group: resource.group, kind: resource.plural })
   }
 
   async update(request: ObjectRequest): Promise<ApiReply> {
