@@ -90,7 +90,7 @@ describe('what the cloud holds of a node', () => {
 
   test('waits for the informer, and for what was taken in before', async () => {
     cluster.latencyMs = 500
-    target.digest('pod-status')
+    await target.digest('pod-status')
     putPod('web', version(1, 5), 'Running')
     nodes.synced = false
     const told: string[] = []
