@@ -31,7 +31,8 @@ test('what a heartbeat, a status or a lost link changes of a Node makes no diffe
   const own = { key: 'example.com/own', effect: 'NoSchedule' }
   const calm = projectedValue('nodes', node('1', 'True', [own]))
   const unreachable = { key: 'node.kubernetes.io/unreachable', effect: 'NoExecute', timeAdded: '2026-01-01T00:00:00Z' }
-  expect(projectedValue('nodes', node('2', 'Unknown', [unreachable, own], { 'holdfast.dev/state': 'e:2' }))).toEqual(calm)
+  const away = { key: 'holdfast.dev/unreachable', effect: 'NoSchedule' }
+  expect(projectedValue('nodes', node('2', 'Unknown', [unreachable, own, away], { 'holdfast.dev/state': 'e:2' }))).toEqual(calm)
   expect(JSON.parse(calm.toString())).toMatchObject({ spec: { unschedulable: true, taints: [own] } })
   expect(projectedValue('nodes', node('2', 'True', [unreachable]))).toEqual(
     projectedValue('nodes', { ...node('2', 'True', []), spec: { unschedulable: true } }))

@@ -1,15 +1,18 @@
 import type { KubeObject } from '@holdfast/kube-api'
+import { unreachableTaint } from '../kube/node-controller-decision.ts'
 import { canonicalJson } from './canonical-json.ts'
+import { stateAnnotation } from './status-document.ts'
 import { kindNames } from './view-collections.ts'
 import type { DownCollection } from './view-collections.ts'
 
 /** Annotations that say nothing to a node: kubectl's copy of the object, and the version of the status that came up (STA-30). */
-const leftOutAnnotations: ReadonlySet<string> = new Set(['kubectl.kubernetes.io/last-applied-configuration', 'holdfast.dev/state'])
+const leftOutAnnotations: ReadonlySet<string> = new Set(['kubectl.kubernetes.io/last-applied-configuration', stateAnnotation])
 
-/** Taints that the cluster makes from a Node's conditions, and so from whether its tunnel is up. */
+/** Taints that the cluster and cloudcore make from a Node's conditions, and so from whether its tunnel is up. */
 const conditionTaints: ReadonlySet<string> = new Set([
-  'not-ready', 'unreachable', 'memory-pressure', 'disk-pressure', 'pid-pressure', 'network-unavailable'
-].map(name => `node.kubernetes.io/${name}`))
+  unreachableTaint.key, ...['not-ready', 'unreachable', 'memory-pressure', 'disk-pressure', 'pid-pressure', 'network-unavailable']
+    .map(name => `node.kubernetes.io/${name}`)
+])
 
 /** An object as a node is shown it (STA-43), as canonical JSON. */
 export function projectedValue(collection: DownCollection, object: KubeObject): Buffer {
