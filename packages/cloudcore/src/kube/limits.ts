@@ -1,3 +1,5 @@
+export { nodeControllerLimits } from './node-controller-limits.ts'
+
 /** Bounds on what cloudcore takes from the Kubernetes API. */
 export const kubeClientLimits = {
   listPage: {

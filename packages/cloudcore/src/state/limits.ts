@@ -1,3 +1,5 @@
+export { statusLimits } from './status-limits.ts'
+
 /** Bounds of what nodes are shown. */
 export const nodeViewLimits = {
   sourceLength: {
