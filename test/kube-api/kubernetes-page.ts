@@ -43,6 +43,18 @@ export function kubernetesPage(): string {
     + '- Finalizers, owner references with garbage collection, namespaces that empty themselves.\n'
     + '- Bearer tokens and client certificates. Known users may do everything; others may read `/version` and health. There is no RBAC.\n'
     + '- `metadata.managedFields` is not kept: there is no server-side apply.\n\n',
+    '## Definitions\n',
+    'CustomResourceDefinitions (`apiextensions.k8s.io/v1`) and the resources that they define are served: structural schemas with '
+    + 'pruning, defaults and validation, several versions, the status subresource, printer columns, selectable fields, conditions, '
+    + 'and the removal of all instances before a definition goes. What is otherwise than in a cluster:\n\n'
+    + '- Rules in CEL (`x-kubernetes-validations`) are kept and not enforced; a Warning says so when a definition is written.\n'
+    + '- `conversion.strategy` is `None`: there is nothing here to call a webhook.\n'
+    + '- The scale subresource is accepted in a definition and not served.\n'
+    + '- Nothing can be defined in the groups of the built-in kinds.\n'
+    + '- A `pattern` has the syntax of RE2, as there, and is matched in a time that is linear in the text, whatever it is. The work that '
+    + 'a schema makes of one object has a bound ([limits.md](limits.md)); an object beyond it is 422.\n'
+    + '- An update is not refused for what it leaves as it was (ratcheting). A definition that changes ends the watches of its resources; '
+    + 'clients begin them again.\n',
     '## How it was compared\n',
     `Sessions with a real ${server} were recorded, ${recordings.length} scenarios of ${exchanges.size} requests; `
     + 'test/kube-api/replay.test.ts sends them to a fresh server, in order and in simulated time. Compared are status, headers, '

@@ -109,6 +109,8 @@ describe('an object', () => {
     withStatus.prepareForUpdate(object, current, 'status')
     expect(object).toMatchObject({ spec: { level: 1 }, status: { phase: 'Next' }, metadata: { generation: 1, resourceVersion: '7' } })
     expect(object.metadata.labels).toBeUndefined()
+    // The stored one is nobody's to change.
+    expect(current.metadata).not.toHaveProperty('resourceVersion')
   })
 
   test('counts changes of its metadata never, and those of its status where that has no way of its own', () => {
