@@ -193,6 +193,10 @@ export const cloudcoreMetrics = {
     name: 'holdfast_cloud_nodes_marked_total', kind: 'counter', labels: ['as'],
     help: 'Times that a Node was marked as away, or as back.'
   },
+  podDeletions: {
+    name: 'holdfast_cloud_pod_deletions_total', kind: 'counter',
+    help: 'Deleted Pods that were taken away, because nothing of them is on their node.'
+  },
   leaseRenewals: {
     name: 'holdfast_cloud_lease_renewals_total', kind: 'counter', help: 'Renewals of the Leases of connected nodes.'
   },
@@ -215,6 +219,7 @@ export interface ControllersNumbers {
   readonly targets: Pick<Controllers['targets'], 'stats'>
   readonly nodeController: Pick<Controllers['nodeController'], 'stats'>
   readonly leases: Pick<Controllers['leases'], 'renewals'>
+  readonly deletions: Pick<Controllers['deletions'], 'confirmed'>
 }
 export type CloudLogNumbers = Pick<CloudLog, 'stats' | 'nodes'>
 
@@ -289,7 +294,7 @@ export class CloudcoreMetrics {
     })
   }
 
-  watchControllers({ informers, writer, targets, nodeController, leases }: ControllersNumbers): void {
+  watchControllers({ informers, writer, targets, nodeController, leases, deletions }: ControllersNumbers): void {
     const { metrics } = this.registry
     this.registry.onCollect(() => {
       for (const [kind, informer] of Object.entries(informers)) {
@@ -308,6 +313,7 @@ export class CloudcoreMetrics {
       metrics.nodesRegistered.of({}).value = nodeController.stats.registered
       metrics.nodesMarked.of({ as: 'away' }).value = nodeController.stats.markedAway
       metrics.nodesMarked.of({ as: 'back' }).value = nodeController.stats.markedBack
+      metrics.podDeletions.of({}).value = deletions.confirmed
       metrics.leaseRenewals.of({}).value = leases.renewals
     })
   }

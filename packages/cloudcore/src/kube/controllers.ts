@@ -14,6 +14,7 @@ import { kubeKinds } from './kube-kinds.ts'
 import { ListInformer } from './list-informer.ts'
 import { NodeController, nodeControllerDefaults } from './node-controller.ts'
 import { NodeLeases } from './node-lease.ts'
+import { PodDeletions } from './pod-deletion.ts'
 
 export interface ControllersOptions {
   readonly access: KubeAccess
@@ -41,6 +42,7 @@ export class Controllers implements Service {
   readonly targets: UpTargets
   readonly leases: NodeLeases
   readonly nodeController: NodeController
+  readonly deletions: PodDeletions
   readonly #client: ControllersClient
   readonly #sources: NodeSources
   readonly #components: ControllersComponents
@@ -64,6 +66,7 @@ export class Controllers implements Service {
     this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
     this.targets = new UpTargets({ writer: this.writer, pods, nodes, links, clock, log })
     this.leases = new NodeLeases({ client, nodes, links, clock, random, log })
+    this.deletions = new PodDeletions({ client, pods, links, clock, random, log })
     this.nodeController = new NodeController(nodeControllerDefaults, { client, nodes, links, leases: this.leases, clock, random, log })
   }
 
@@ -99,6 +102,7 @@ export class Controllers implements Service {
       })
     }
     stop.abort(signal.reason)
+    this.deletions.close()
     this.nodeController.close()
     this.leases.close()
     this.targets.close()
