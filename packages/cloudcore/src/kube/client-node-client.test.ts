@@ -1,8 +1,12 @@
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createSecureServer } from 'node:http2'
+import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { SeededRandom, SystemClock, type Clock, type Timer } from '@holdfast/runtime'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { SeededRandom, silentLog, SystemClock, type Clock, type Timer } from '@holdfast/runtime'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { Authority } from '../identity/index.ts'
 import { ClientNodeClient, type ClientNodeClientOptions } from './client-node-client.ts'
 import type { WatchEvent } from './kube-client.ts'
 import { KubeError } from './kube-error.ts'
@@ -402,6 +406,26 @@ describe('a kubeconfig', () => {
     await other
   })
 
+  test('has its token read again a minute after it was renewed', async () => {
+    const token = join(folder, 'token')
+    await writeFile(token, 'first')
+    const client = await open({ access: { kind: 'file', path: await write({ tokenFile: token }) } })
+    const ask = async (): Promise<string | undefined> => {
+      const read = client.get(place)
+      const { headers } = await answered(404, failure(404, 'NotFound', ''))
+      await read
+      return headers.authorization
+    }
+    expect(await ask()).toBe('Bearer first')
+    await writeFile(token, 'second')
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 61_000 })
+    try {
+      expect(await ask()).toBe('Bearer second')
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
   test('that leads nowhere is refused, and says why', async () => {
     const refused = async (access: ClientNodeClientOptions['access'], said: RegExp): Promise<void> => {
       await expect(open({ access })).rejects.toMatchObject({ code: 'KUBE_CONFIG_INVALID', message: expect.stringMatching(said) as string })
@@ -412,6 +436,50 @@ describe('a kubeconfig', () => {
     await refused({ kind: 'file', path: await write({ tokenFile: 'gone' }) }, /credentials.*gone/)
     await refused({ kind: 'file', path: await write({}, { server: 'api:6443' }) }, /expected https:\/\/host:port, got "api:6443"/)
     await refused({ kind: 'in-cluster' }, /does not run in a cluster/)
+  })
+})
+
+describe('connections', () => {
+  test('are used again, but for watches: each has one of its own, of HTTP/1.1 where the server offers HTTP/2 too', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'holdfast-connections-'))
+    const authority = await Authority.open({ folder, serverNames: [], hostname: 'api' }, { clock: new SystemClock(), log: silentLog })
+    const { certificate, key } = authority.server
+    const requests: { readonly version: string, readonly isWatch: boolean, readonly socket: Socket }[] = []
+    const socketsOf = (some: typeof requests): Set<Socket> => new Set(some.map(({ socket }) => socket))
+    const server = createSecureServer({ cert: certificate, key, allowHTTP1: true }, (request, response) => {
+      const isWatch = request.url.includes('watch=true')
+      requests.push({ version: request.httpVersion, isWatch, socket: request.socket })
+      response.writeHead(200, { 'content-type': 'application/json' })
+      if (!isWatch) response.end(JSON.stringify(configMap('a', 1)))
+      else response.write(`${JSON.stringify({ type: 'ADDED', object: configMap('a', 10) })}\n`)
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const fields = {
+      name: 'tls', server: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, caPem: authority.caPem,
+      credentials: { kind: 'token', token: 't' }
+    } as const
+    const client = await open({ access: { kind: 'given', fields } })
+    for (let i = 0; i < 30; i++) await client.get(place)
+    // The next request may come before the connection of the last one is seen to be free.
+    expect(socketsOf(requests.splice(0)).size).toBeLessThan(3)
+    const stop = new AbortController()
+    let seen = 0
+    const watches = [1, 2].map(() => client.watch(configMaps, {}, '9', () => { seen++ }, stop.signal))
+    await expect.poll(() => seen).toBe(2)
+    await client.get(place)
+    expect(socketsOf(requests).size).toBe(3)
+    expect(requests.map(({ version, isWatch }) => `${version} ${isWatch}`)).toEqual(['1.1 true', '1.1 true', '1.1 false'])
+    stop.abort()
+    await Promise.all(watches)
+
+    const { caPem: _, ...unknown } = fields
+    const wary = await open({ access: { kind: 'given', fields: unknown } })
+    expect(await rejection(wary.get(place))).toMatchObject({ status: 0, message: expect.stringMatching(/certificate/) as string })
+    await client.close()
+    server.close()
+    await once(server, 'close')
+    await rm(folder, { recursive: true })
   })
 })
 

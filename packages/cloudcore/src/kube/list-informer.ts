@@ -143,7 +143,7 @@ export class ListInformer implements Informer, Service {
       if (this.#stopped.signal.aborted) return
       if (await this.#watch(this.#position!, this.#cut.signal)) return
     } catch (error) {
-      if (this.#stopped.signal.aborted) return
+      if (this.#stopped.signal.aborted || error === this.#cut.signal.reason) return
       if (!(error instanceof KubeError)) throw error
       failure = error
       this.#mustList ||= needsList(error)
@@ -181,9 +181,11 @@ export class ListInformer implements Informer, Service {
 
   /** Whether the source is not where it was. Costs a list without objects. */
   async #isBehind(): Promise<boolean> {
-    const { namespace, labelSelector } = this.#selection
+    const { fieldSelector = '' } = this.#selection
+    // Who follows one object by its name may have no right to ask for another.
+    const asked = fieldSelector.includes('metadata.name=') ? fieldSelector : `metadata.name=${probedName}`
     const { resourceVersion } = await this.#components.client.list(
-      this.kind, { namespace, labelSelector, fieldSelector: `metadata.name=${probedName}` }, this.#stopped.signal)
+      this.kind, { ...this.#selection, fieldSelector: asked }, this.#stopped.signal)
     return (compareResourceVersions(resourceVersion, this.#position!) ?? 0) < 0
   }
 
