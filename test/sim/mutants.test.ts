@@ -10,7 +10,7 @@ import { simulate } from './simulation.ts'
 const run = promisify(execFile)
 const root = dirname(dirname(import.meta.dirname))
 const patches = (await readdir(join(import.meta.dirname, 'mutants'))).filter(name => name.endsWith('.patch')).toSorted()
-/** A mutant has to be found within so many seeds of the class that its patch names. */
+/** A mutant has to be found within so many seeds of the class that its patch names, or by the tests that it names. */
 const seedsMax = 80
 const runMsMax = 300_000
 
@@ -48,6 +48,20 @@ async function firstFailure(source: string, faultClass: string): Promise<string 
   }
 }
 
+/** Runs a test file; true where some of it fails, and the rest shows that it runs here. */
+async function testFails(source: string, path: string): Promise<boolean> {
+  await cp(join(root, path), join(source, path))
+  try {
+    await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', '--root', '.', path], { cwd: source,
+      env: { PATH: process.env['PATH'], NO_COLOR: '1' }, timeout: runMsMax })
+    return false
+  } catch (error) {
+    const { stdout } = error as { stdout: string }
+    if (!/^ *Tests +\d+ failed \| \d+ passed/m.test(stdout)) throw new Error(`the tests did not run: ${stdout}`, { cause: error })
+    return true
+  }
+}
+
 /** Two at a time: that is what two cores carry. */
 const lanes = [Promise.resolve(), Promise.resolve()]
 
@@ -66,7 +80,12 @@ for (const [i, patch] of patches.entries()) {
       await run('git', ['apply', '-p1', join(import.meta.dirname, 'mutants', patch)], { cwd: source,
         env: { ...process.env, GIT_CEILING_DIRECTORIES: folder } })
       const [why, named] = (await readFile(join(import.meta.dirname, 'mutants', patch), 'utf8')).split('\n')
-      const faultClass = /^Seeds: ([a-z-]+)$/.exec(named!)![1]!
+      const [, kind, where = ''] = /^(Seeds|Tests): (\S+)$/.exec(named!)!
+      if (kind === 'Tests') {
+        expect(await testFails(source, where), `${where} passed although: ${why}`).toBe(true)
+        return
+      }
+      const faultClass = where
       const failure = await firstFailure(source, faultClass)
       expect(failure ?? 'no seed failed',
         `${seedsMax} seeds passed although: ${why}`).toMatch(/^seed \d+ \([a-z-]+\) failed/)
