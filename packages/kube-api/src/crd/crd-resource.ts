@@ -45,7 +45,8 @@ function setDefaults(object: KubeObject): void {
 function prepareForCreate(object: KubeObject): void {
   object.metadata.generation = 1
   const version = storageVersionOf(specOf(object))
-  object['status'] = { conditions: null, acceptedNames: { plural: '', kind: '' }, storedVersions: version === undefined ? null : [version] }
+  const storedVersions = version === undefined ? null : [version]
+  object['status'] = { conditions: null, acceptedNames: { plural: '', kind: '' }, storedVersions }
 }
 
 function prepareForUpdate(next: KubeObject, current: KubeObject, subresource: Subresource | undefined): void {

@@ -15,7 +15,7 @@ import { specOf, statusOf, type DefinitionColumn, type DefinitionVersion } from 
 import { instanceCauses } from './instance-causes.ts'
 import { JsonPath } from './json-path.ts'
 import { prune, setDefaults } from './pruning.ts'
-import { compileSchema, isJsonObject, type StructuralSchema } from './structural-schema.ts'
+import { compileSchema, type StructuralSchema } from './structural-schema.ts'
 
 /** In the order of the real server. */
 const verbs = ['delete', 'deletecollection', 'get', 'list', 'patch', 'create', 'update', 'watch'] as const
@@ -80,13 +80,16 @@ export function customResource(definition: KubeObject, version: DefinitionVersio
   }
 }
 
+interface Identity { readonly group: string, readonly version: string, readonly kind: string }
+
 interface DecodedCustom {
   readonly object: KubeObject
   readonly named: ReturnType<typeof documentKind>
   readonly unknownFields: readonly string[]
 }
 
-function decodeCustom(identity: { readonly group: string, readonly version: string, readonly kind: string }, schema: StructuralSchema, document: Json): DecodedCustom {
+/** Checks what the document says it is, prunes it and fills in its defaults. */
+function decodeCustom(identity: Identity, schema: StructuralSchema, document: Json): DecodedCustom {
   const named = documentKind(document, identity)
   const given = named.document
   const apiVersion = apiVersionOf(identity)
@@ -152,7 +155,7 @@ function cellOf({ column: { type }, path }: CustomColumn, object: KubeObject, no
     case 'integer': return typeof value === 'number' ? Math.trunc(value) : null
     case 'number': return typeof value === 'number' ? value : null
     case 'boolean': return typeof value === 'boolean' ? value : null
-    case 'string': return typeof value === 'string' ? value : isJsonObject(value) || Array.isArray(value) ? JSON.stringify(value) : String(value)
+    case 'string': return typeof value === 'string' ? value : JSON.stringify(value)
     case 'date':
       if (typeof value !== 'string') return null
       return parseTimestamp(value) === undefined ? '<invalid>' : ageText(value, nowMs)

@@ -153,7 +153,9 @@ function deprecationCauses({ deprecated = false, deprecationWarning = '' }: Defi
   const field = `${at}.deprecationWarning`
   if (!deprecated) return [invalidValue(field, deprecationWarning, 'can only be set for deprecated versions')]
   if (deprecationWarning === '') return [invalidValue(field, deprecationWarning, 'must not be an empty string')]
-  if (/[^\P{C}]/u.test(deprecationWarning)) return [invalidValue(field, deprecationWarning, 'must only contain printable UTF-8 characters')]
+  if (/[^\P{C}]/u.test(deprecationWarning)) {
+    return [invalidValue(field, deprecationWarning, 'must only contain printable UTF-8 characters')]
+  }
   return Buffer.byteLength(deprecationWarning) > 256
     ? [invalidValue(field, deprecationWarning, 'must be <= 256 bytes')] : []
 }
@@ -181,7 +183,8 @@ function subresourceCauses({ subresources }: DefinitionVersion, field: string): 
     if (text === '') return name === 'labelSelectorPath' ? [] : [requiredValue(at)]
     const first = membersOf(text)?.[0]
     if (first === undefined) return [invalidValue(at, text, 'should be a simple json path: only .member notation')]
-    return below.includes(first) ? [] : [invalidValue(at, text, `should be a json path under ${below.map(name => `.${name}`).join(' or ')}`)]
+    if (below.includes(first)) return []
+    return [invalidValue(at, text, `should be a json path under ${below.map(member => `.${member}`).join(' or ')}`)]
   }
   return [
     ...path('specReplicasPath', ['spec']), ...path('statusReplicasPath', ['status']), ...path('labelSelectorPath', ['spec', 'status'])
@@ -223,7 +226,9 @@ function pathCauses(text: string, field: string): StatusCause[] {
   }
 }
 
-function selectableCauses({ selectableFields = [] }: DefinitionVersion, schema: SchemaDocument | undefined, field: string): StatusCause[] {
+function selectableCauses(
+  { selectableFields = [] }: DefinitionVersion, schema: SchemaDocument | undefined, field: string
+): StatusCause[] {
   if (selectableFields.length === 0) return []
   if (schema === undefined) {
     return [invalidValue(field, '', 'selectableFields may only be set when validations.schema is included')]
@@ -249,7 +254,8 @@ function selectableCauses({ selectableFields = [] }: DefinitionVersion, schema: 
     }
     if (shape === undefined) return [invalidValue(at, jsonPath, 'is an invalid path: does not refer to a valid field')]
     return ['string', 'integer', 'boolean'].includes(shape.type ?? '') ? []
-      : [invalidValue(at, jsonPath, 'must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.')]
+      : [invalidValue(at, jsonPath, 'must point to a field of type string, boolean or integer. Enum string fields and strings with '
+        + 'formats are allowed.')]
   })
 }
 
@@ -260,8 +266,9 @@ function statusCauses(definition: KubeObject, { versions = [] }: DefinitionSpec)
   const storage = versions.find(version => version.storage === true)?.name
   return [
     ...eachCause(stored, (name, i) => names.has(name) ? []
-      : [invalidValue(`status.storedVersions[${i}]`, name, `missing from spec.versions; ${name} was previously a storage version, and must remain `
-        + 'in spec.versions until a storage migration ensures no data remains persisted in it and removes it from status.storedVersions')]),
+      : [invalidValue(`status.storedVersions[${i}]`, name, `missing from spec.versions; ${name} was previously a storage version, `
+        + 'and must remain in spec.versions until a storage migration ensures no data remains persisted in it and removes it from '
+        + 'status.storedVersions')]),
     ...storage !== undefined && !stored.includes(storage)
       ? [invalidValue('status.storedVersions', [...stored], `must have the storage version ${storage}`)] : []
   ]

@@ -67,7 +67,8 @@ export interface DefinitionStatus {
 export const specOf = (definition: KubeObject): DefinitionSpec => definition['spec'] ?? {}
 
 export function statusOf(definition: KubeObject): DefinitionStatus {
-  const { conditions = null, acceptedNames = { plural: '', kind: '' }, storedVersions = null } = (definition['status'] ?? {}) as Partial<DefinitionStatus>
+  const status: Partial<DefinitionStatus> = definition['status'] ?? {}
+  const { conditions = null, acceptedNames = { plural: '', kind: '' }, storedVersions = null } = status
   return { conditions, acceptedNames, storedVersions }
 }
 

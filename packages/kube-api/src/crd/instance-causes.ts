@@ -142,9 +142,9 @@ class InstanceChecker {
   #checkEmbedded(value: JsonObject, path: string): void {
     for (const name of ['apiVersion', 'kind']) {
       const text = Object.hasOwn(value, name) ? value[name]! : ''
-      const at = memberPath(path, name)
+      const [at, is] = [memberPath(path, name), typeOf(text)]
       if (text === '') this.add(requiredValue(at, 'must not be empty'))
-      else if (typeof text !== 'string') this.add(typeInvalidValue(at, typeOf(text), `${at} in body must be of type string: "${typeOf(text)}"`))
+      else if (is !== 'string') this.add(typeInvalidValue(at, is, `${at} in body must be of type string: "${is}"`))
     }
     const { metadata } = value
     const name = isJsonObject(metadata) && Object.hasOwn(metadata, 'name') ? metadata['name'] : undefined
@@ -161,7 +161,8 @@ class InstanceChecker {
     if (oneOf.length > 0) {
       const passed = oneOf.filter(schema => this.#passes(value, schema, path)).length
       if (passed !== 1) {
-        refuse(`must validate one and only one schema (oneOf). ${passed === 0 ? 'Found none valid' : `Found ${passed} valid alternatives`}`)
+        const found = passed === 0 ? 'Found none valid' : `Found ${passed} valid alternatives`
+        refuse(`must validate one and only one schema (oneOf). ${found}`)
       }
     }
     const failed = allOf.filter(schema => !this.#passes(value, schema, path))

@@ -67,6 +67,10 @@ function passes(element: Json, { members, operator, value }: Extract<Step, { kin
   }
 }
 
+/** `[?(@.type=="Ready")]` */
+const filterSyntax =
+  /\[\?\(\s*@((?:\.(?:[A-Za-z0-9_-]|\\.)+)+)\s*(?:(==|!=|<=|>=|<|>)\s*("[^"]*"|'[^']*'|-?[0-9.]+|true|false)\s*)?\)\]/y
+
 function parse(text: string): Step[] {
   if (text.length > lengthMax) throw new JsonPathError(`is longer than ${lengthMax} characters`)
   const steps: Step[] = []
@@ -92,7 +96,7 @@ function parse(text: string): Step[] {
       steps.push({ kind: 'index', index: Number(index[1]) })
       continue
     }
-    const filter = take(/\[\?\(\s*@((?:\.(?:[A-Za-z0-9_-]|\\.)+)+)\s*(?:(==|!=|<=|>=|<|>)\s*("[^"]*"|'[^']*'|-?[0-9.]+|true|false)\s*)?\)\]/y)
+    const filter = take(filterSyntax)
     if (filter === null) throw new JsonPathError(`cannot be read at ${JSON.stringify(text.slice(at, at + 32))}`)
     steps.push({
       kind: 'filter',

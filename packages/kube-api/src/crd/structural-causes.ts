@@ -86,7 +86,8 @@ class StructuralCheck {
       if (Object.hasOwn(schema, name)) this.#add(forbiddenValue(`${field}.${name}`, `${name} is not supported`))
     }
     if (schema.uniqueItems === true) {
-      this.#add(forbiddenValue(`${field}.uniqueItems`, 'uniqueItems cannot be set to true since the runtime complexity becomes quadratic'))
+      this.#add(forbiddenValue(`${field}.uniqueItems`,
+        'uniqueItems cannot be set to true since the runtime complexity becomes quadratic'))
     }
     if (schema.additionalProperties === false) {
       this.#add(forbiddenValue(`${field}.additionalProperties`, 'additionalProperties cannot be set to false'))
@@ -147,7 +148,9 @@ class StructuralCheck {
     }
     const typeField = `${field}.x-kubernetes-list-type`
     if (!['atomic', 'set', 'map'].includes(listType)) this.#add(unsupportedValue(typeField, listType, ['atomic', 'map', 'set']))
-    if (schema.type !== 'array') this.#add(invalidValue(`${field}.type`, schema.type ?? '', 'must be array if x-kubernetes-list-type is specified'))
+    if (schema.type !== 'array') {
+      this.#add(invalidValue(`${field}.type`, schema.type ?? '', 'must be array if x-kubernetes-list-type is specified'))
+    }
     const items = itemsOf(schema)
     if (listType !== 'map') {
       if (keys.length > 0) this.#add(forbiddenValue(keysField, 'must be undefined if x-kubernetes-list-type is not map'))
@@ -158,7 +161,9 @@ class StructuralCheck {
       this.#add(requiredValue(`${field}.items`, 'must have a schema if x-kubernetes-list-type is map'))
       return
     }
-    if (items.type !== 'object') this.#add(invalidValue(`${field}.items.type`, items.type ?? '', 'must be object if parent array\'s x-kubernetes-list-type is map'))
+    if (items.type !== 'object') {
+      this.#add(invalidValue(`${field}.items.type`, items.type ?? '', 'must be object if parent array\'s x-kubernetes-list-type is map'))
+    }
     for (const [i, key] of keys.entries()) {
       const property = Object.hasOwn(items.properties ?? {}, key) ? items.properties![key]! : undefined
       if (property === undefined) {

@@ -157,7 +157,10 @@ class Decoder {
         if (typeof value === 'boolean') return value
         return this.#single('JSONSchemaProps', value, position)
       case 'schema-or-list':
-        if (Array.isArray(value)) return value.map((element, i) => this.#element('JSONSchemaProps', element, { ...position, step: `${position.step}[${i}]` }))
+        if (Array.isArray(value)) {
+          return value.map((element, i) =>
+            this.#element('JSONSchemaProps', element, { parent: position, step: `[${i}]`, owner: position.owner }))
+        }
         return this.#single('JSONSchemaProps', value, position)
       default:
         if (!isObject(value)) throw this.#mismatch(value, goType(name), position)
