@@ -198,6 +198,19 @@ describe('a node that goes', () => {
     expect([ready(), taints()]).toEqual(['True', [roleTaint]])
   })
 
+  test('in the middle of being put right is marked no earlier than any other', async () => {
+    links.disconnect('edge-1')
+    await clock.pass(60_000)
+    cluster.latencyMs = 50
+    links.connect('edge-1')
+    await clock.pass(30)
+    links.disconnect('edge-1')
+    await clock.pass(19_000)
+    expect(taints()).toEqual([roleTaint])
+    await clock.pass(2000)
+    expect([ready(), taints()]).toEqual(['Unknown', [roleTaint, awayTaint]])
+  })
+
   test('is left alone while another cloudcore renews its Lease', async () => {
     links.disconnect('edge-1')
     const renew = (time: string): void => cluster.set({ kind: kubeKinds.leases, namespace: leaseNamespace, name: 'edge-1' },
