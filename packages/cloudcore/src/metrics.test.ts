@@ -82,6 +82,7 @@ test('what has to do with Kubernetes is read when somebody asks', () => {
   const metrics = new CloudcoreMetrics()
   const object = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a' } }
   metrics.watchControllers({
+    inSync: true,
     informers: { pods: { synced: true, objects: () => [object, object] }, nodes: { synced: false, objects: () => [] } },
     writer: {
       stats: { written: 5, dropped: { recorded: 1, gone: 2, another: 0, overtaken: 0, away: 3 }, refused: 4, conflicts: 6, coalesced: 7 },
@@ -93,7 +94,7 @@ test('what has to do with Kubernetes is read when somebody asks', () => {
     deletions: { confirmed: 15 }
   })
   expect(lines(metrics)).toEqual(expect.arrayContaining([
-    'holdfast_cloud_kube_informer_synced{kind="pods"} 1', 'holdfast_cloud_kube_informer_synced{kind="nodes"} 0',
+    'holdfast_cloud_kube_in_sync 1', 'holdfast_cloud_kube_informer_synced{kind="pods"} 1', 'holdfast_cloud_kube_informer_synced{kind="nodes"} 0',
     'holdfast_cloud_kube_informer_objects{kind="pods"} 2', 'holdfast_cloud_status_writes_total 5',
     'holdfast_cloud_status_drops_total{reason="gone"} 2', 'holdfast_cloud_status_refusals_total 4',
     'holdfast_cloud_status_conflicts_total 6', 'holdfast_cloud_status_coalesced_total 7', 'holdfast_cloud_status_pending 8',

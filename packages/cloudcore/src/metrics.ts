@@ -156,6 +156,10 @@ export const cloudcoreMetrics = {
   kubeApiDiskLow: {
     name: 'holdfast_cloud_kube_api_disk_low', kind: 'gauge', help: '1 while new objects are refused for want of space, else 0.'
   },
+  kubeInSync: {
+    name: 'holdfast_cloud_kube_in_sync', kind: 'gauge',
+    help: '1 while all that nodes are to hold is known; 0 at the start, with an API of no use, and after a fault.'
+  },
   kubeSynced: {
     name: 'holdfast_cloud_kube_informer_synced', kind: 'gauge', labels: ['kind'],
     help: '1 where all objects of the kind are known, else 0: until then nodes keep what they have.'
@@ -214,6 +218,7 @@ export interface EmbeddedKubernetesNumbers {
   readonly failure: Error | undefined
 }
 export interface ControllersNumbers {
+  readonly inSync: boolean
   readonly informers: Readonly<Record<string, Pick<Informer, 'synced' | 'objects'>>>
   readonly writer: Pick<Controllers['writer'], 'stats' | 'pending' | 'retries'>
   readonly targets: Pick<Controllers['targets'], 'stats'>
@@ -294,9 +299,11 @@ export class CloudcoreMetrics {
     })
   }
 
-  watchControllers({ informers, writer, targets, nodeController, leases, deletions }: ControllersNumbers): void {
+  watchControllers(controllers: ControllersNumbers): void {
     const { metrics } = this.registry
+    const { informers, writer, targets, nodeController, leases, deletions } = controllers
     this.registry.onCollect(() => {
+      metrics.kubeInSync.of({}).value = controllers.inSync ? 1 : 0
       for (const [kind, informer] of Object.entries(informers)) {
         metrics.kubeSynced.of({ kind }).value = informer.synced ? 1 : 0
         metrics.kubeObjects.of({ kind }).value = Array.from(informer.objects()).length

@@ -75,12 +75,17 @@ export class Controllers implements Service {
     return this.#fault !== '' ? undefined : { down: this.#sources.of(node), up: this.targets.of(node) }
   }
 
+  /** All that nodes are to hold is known, and nothing has stopped since. */
+  get inSync(): boolean {
+    return this.#fault === '' && this.#anonymous === '' && Object.values(this.informers).every(informer => informer.synced)
+  }
+
   /** One line for people. */
   get status(): string {
     if (this.#fault !== '') return `stopped by a fault, restart cloudcore: ${this.#fault}`
     const waiting = downCollections.filter(name => !this.informers[name].synced)
     const failure = this.#client.failure || this.#anonymous
-    if (waiting.length === 0 && this.#anonymous === '') return failure === '' ? 'in sync' : `in sync until now; ${failure}`
+    if (this.inSync) return failure === '' ? 'in sync' : `in sync until now; ${failure}`
     return `waits for ${waiting.length === 0 ? 'the name of the API' : waiting.join(', ')}${failure === '' ? '' : ` (${failure})`}`
   }
 
