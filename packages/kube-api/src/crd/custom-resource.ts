@@ -7,6 +7,7 @@ import {
 } from '../meta-rules.ts'
 import { equalJson } from '../object-store-equality.ts'
 import type { Json, JsonObject, KubeObject } from '../object.ts'
+import { copyJson, setMember } from '../patch/json-values.ts'
 import type { PrinterColumn, Resource } from '../resource.ts'
 import { StatusError } from '../status-error.ts'
 import { invalidObject, invalidValue, quote } from '../validation/causes.ts'
@@ -80,6 +81,8 @@ export function customResource(definition: KubeObject, version: DefinitionVersio
   }
 }
 
+const rootMembers: ReadonlySet<string> = new Set(['apiVersion', 'kind', 'metadata'])
+
 interface Identity { readonly group: string, readonly version: string, readonly kind: string }
 
 interface DecodedCustom {
@@ -108,10 +111,12 @@ function decodeCustom(identity: Identity, schema: StructuralSchema, document: Js
     throw invalidObject({ group: identity.group, kind: named.kind }, metadata.name ?? '',
       [invalidValue('kind', named.kind, `must be ${identity.kind}`)])
   }
-  const { apiVersion: _apiVersion, kind: _kind, metadata: _metadata, ...rest } = structuredClone(given)
+  // What a schema says of these three is checked, and changes nothing in them.
+  const rest: JsonObject = {}
+  for (const [name, value] of Object.entries(given)) if (!rootMembers.has(name)) setMember(rest, name, copyJson(value))
   const pruned = prune(rest, schema, kindLimits.toldFieldsMax.value)
   setDefaults(rest, schema)
-  for (const name of ['apiVersion', 'kind', 'metadata']) delete rest[name]
+  for (const name of rootMembers) delete rest[name]
   return {
     object: { apiVersion, kind: identity.kind, metadata, ...rest }, named,
     unknownFields: [...unknownFields, ...pruned].toSorted()

@@ -153,8 +153,8 @@ class InstanceChecker {
   }
 
   #checkLogic(value: Json, { allOf, anyOf, oneOf, not }: StructuralSchema, path: string): void {
-    const text = JSON.stringify(path)
-    const refuse = (rule: string): void => { this.add(invalidValue(path, '', `${text} ${rule}`)) }
+    if (anyOf.length + oneOf.length + allOf.length === 0 && not === undefined) return
+    const refuse = (rule: string): void => { this.add(invalidValue(path, '', `${JSON.stringify(path)} ${rule}`)) }
     if (anyOf.length > 0 && !anyOf.some(schema => this.#passes(value, schema, path))) {
       refuse('must validate at least one schema (anyOf)')
     }

@@ -1,5 +1,6 @@
 import { decodeMetadata } from '../kinds/decode.ts'
 import type { Json, JsonObject } from '../object.ts'
+import { copyJson, setMember } from '../patch/json-values.ts'
 import { StatusError } from '../status-error.ts'
 import { isJsonObject, type StructuralSchema } from './structural-schema.ts'
 
@@ -80,7 +81,7 @@ function fillIn(value: Json, schema: StructuralSchema): void {
     const { items } = schema
     if (items === undefined) return
     for (const [i, element] of value.entries()) {
-      if (isRefusedNull(element, items) && items.default !== undefined) value[i] = structuredClone(items.default)
+      if (isRefusedNull(element, items) && items.default !== undefined) value[i] = copyJson(items.default)
       fillIn(value[i]!, items)
     }
   } else if (isJsonObject(value)) {
@@ -88,12 +89,12 @@ function fillIn(value: Json, schema: StructuralSchema): void {
     for (const [name, property] of properties) {
       if (property.default === undefined) continue
       const isAbsent = !Object.hasOwn(value, name)
-      if (isAbsent || isRefusedNull(value[name], property)) setMember(value, name, structuredClone(property.default))
+      if (isAbsent || isRefusedNull(value[name], property)) setMember(value, name, copyJson(property.default))
     }
     for (const name of Object.keys(value)) {
       const known = properties.get(name) ?? additional
       if (known === undefined) continue
-      if (isRefusedNull(value[name], known) && known.default !== undefined) setMember(value, name, structuredClone(known.default))
+      if (isRefusedNull(value[name], known) && known.default !== undefined) setMember(value, name, copyJson(known.default))
       fillIn(value[name]!, known)
     }
   }
@@ -110,9 +111,4 @@ function dropNulls(value: Json, schema: StructuralSchema): void {
       else dropNulls(value[name]!, known)
     }
   }
-}
-
-/** Also one that is called `__proto__`. */
-function setMember(object: JsonObject, name: string, value: Json): void {
-  Object.defineProperty(object, name, { value, enumerable: true, configurable: true, writable: true })
 }
