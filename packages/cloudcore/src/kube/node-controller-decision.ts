@@ -8,7 +8,7 @@ export const registeredAnnotation = 'holdfast.dev/registered'
 /** On the Node while it is away; nothing is scheduled there, and nothing is evicted for it. */
 export const unreachableTaint = { key: 'holdfast.dev/unreachable', effect: 'NoSchedule' } as const
 const roleLabel = 'node-role.kubernetes.io/edge'
-/** Of a Node that cloudcore makes: what is not meant for the edge is not scheduled there. An operator may take it off for good. */
+/** Of a Node that cloudcore makes: what is not meant for the edge is not scheduled there. */
 const roleTaint = { key: roleLabel, effect: 'NoSchedule' } as const
 const labelCharactersMax = 63
 
@@ -30,8 +30,13 @@ export interface NodeFacts {
 export type NodeDecision =
   | { readonly kind: 'none' }
   | { readonly kind: 'create', readonly object: KubeObject }
-  /** A merge patch with the resourceVersion of the Node that was looked at; of its status, or of what is not its status. */
-  | { readonly kind: 'patch', readonly patch: JsonObject, readonly subresource: 'status' | undefined }
+  /**
+   * A merge patch with the resourceVersion of the Node that was looked at; of its status, or of what is not its status.
+   * `forgetsReport`: it says what Ready is in the node's place.
+   */
+  | {
+    readonly kind: 'patch', readonly patch: JsonObject, readonly subresource: 'status' | undefined, readonly forgetsReport: boolean
+  }
 
 /** True for Nodes that cloudcore looks after, whether they are connected or not. */
 export function isRegistered(object: KubeObject | undefined): boolean {
@@ -56,14 +61,14 @@ export function decideNode(current: KubeObject | undefined, facts: NodeFacts): N
   if (change !== undefined) {
     const { metadata, spec } = change
     return {
-      kind: 'patch', subresource: undefined,
+      kind: 'patch', subresource: undefined, forgetsReport: false,
       patch: { metadata: { resourceVersion, ...metadata }, ...spec !== undefined && { spec } }
     }
   }
   const status = statusChange(current, facts)
   if (status === undefined) return { kind: 'none' }
   return {
-    kind: 'patch', subresource: 'status',
+    kind: 'patch', subresource: 'status', forgetsReport: status.forgetsReport,
     patch: {
       // What the node said of itself does not stand there any more: it says it again when both sides compare.
       metadata: { resourceVersion, ...status.forgetsReport && { annotations: { [stateAnnotation]: null } } },
@@ -138,7 +143,9 @@ function statusChange(
   if (returns) conditions = withCondition(conditions, readyCondition(facts.now))
   if (leaves) {
     const unknown = before.filter(({ type }) => nodeConditions.has(type)).map(({ type }) => type)
-    for (const type of new Set(['Ready', ...unknown])) conditions = withCondition(conditions, awayCondition(conditions, type, facts.now))
+    for (const type of new Set(['Ready', ...unknown])) {
+      conditions = withCondition(conditions, awayCondition(conditions, type, facts.now))
+    }
   }
   const duplicate = before.find(({ type }) => type === 'DuplicateIdentity')
   if (facts.duplicateIdentity !== (duplicate?.['status'] === 'True')) {

@@ -1,7 +1,8 @@
 /** When a node counts as away, and how often Kubernetes hears of nodes. */
 export const nodeControllerLimits = {
   awayAfterMs: {
-    value: 20_000, unit: 'milliseconds', meaning: 'After a node\'s tunnel has ended; a dead link is found to be dead within 25 s before that.',
+    value: 20_000, unit: 'milliseconds',
+    meaning: 'After a node\'s tunnel has ended; a dead link is found to be dead within 25 s before that.',
     atLimit: 'The Node is marked as away: Ready is Unknown, and it is tainted with holdfast.dev/unreachable:NoSchedule.'
   },
   startGraceMs: {
@@ -20,10 +21,12 @@ export const nodeControllerLimits = {
     value: 200, unit: 'renewals a second', meaning: 'Renewals of Leases, of all nodes.', atLimit: 'They wait.'
   },
   renewalsInFlight: {
-    value: 16, unit: 'renewals', meaning: 'Renewals of Leases that wait for Kubernetes\' answer.', atLimit: 'The others wait.'
+    value: 16, unit: 'renewals',
+    meaning: 'Renewals of Leases that wait for Kubernetes\' answer.', atLimit: 'The others wait.'
   },
   leaseLookMs: {
-    value: 15_000, unit: 'milliseconds', meaning: 'After a start, before the Lease of a node that has not come back is looked at first.',
+    value: 15_000, unit: 'milliseconds',
+    meaning: 'After a start, before the Lease of a node that has not come back is looked at first.',
     atLimit: 'It is looked at, to see later whether another cloudcore renews it.'
   },
   writesPerSecond: {
@@ -31,14 +34,17 @@ export const nodeControllerLimits = {
     atLimit: 'They wait; nodes take turns.'
   },
   writesInFlight: {
-    value: 16, unit: 'writes', meaning: 'Writes of Nodes, and confirmations of deleted Pods, that wait for Kubernetes\' answer.',
+    value: 16, unit: 'writes',
+    meaning: 'Writes of Nodes, and confirmations of deleted Pods, that wait for Kubernetes\' answer.',
     atLimit: 'The others wait; nodes take turns.'
   },
   requestMs: {
-    value: 15_000, unit: 'milliseconds', meaning: 'One go at a Node, a Lease or a deleted Pod.', atLimit: 'It is tried again.'
+    value: 15_000, unit: 'milliseconds',
+    meaning: 'One go at a Node, a Lease or a deleted Pod.', atLimit: 'It is tried again.'
   },
   retryMs: {
-    value: 10_000, unit: 'milliseconds', meaning: 'Longest back-off before one of these is tried again, unless Kubernetes asks for more.',
+    value: 10_000, unit: 'milliseconds',
+    meaning: 'Longest back-off before one of these is tried again, unless Kubernetes asks for more.',
     atLimit: 'It is tried again.'
   },
   refusedRetryMs: {
@@ -50,7 +56,8 @@ export const nodeControllerLimits = {
     atLimit: 'The condition DuplicateIdentity follows.'
   },
   deletionSettleMs: {
-    value: 5000, unit: 'milliseconds', meaning: 'After a node has connected, before a deleted Pod is confirmed by what it reported.',
+    value: 5000, unit: 'milliseconds',
+    meaning: 'After a node has connected, before a deleted Pod is confirmed by what it reported.',
     atLimit: 'What it reports now counts.'
   },
   deletionUnreportedMs: {

@@ -102,7 +102,8 @@ export class NodeTolerations {
     const { namespace, name, resourceVersion = '' } = pod?.metadata ?? {}
     if (tolerations === undefined || name === undefined) return
     try {
-      await client.mergePatch({ kind: kubeKinds.pods, namespace, name }, { metadata: { resourceVersion }, spec: { tolerations } })
+      const place = { kind: kubeKinds.pods, namespace, name }
+      await client.mergePatch(place, { metadata: { resourceVersion }, spec: { tolerations } })
       signal.throwIfAborted()
       this.changed++
       this.#told = ''

@@ -1,4 +1,4 @@
-import type { JsonObject, KubeObject } from '@holdfast/kube-api'
+import type { KubeObject } from '@holdfast/kube-api'
 import { describeError, formatTimestamp, parseNodeName } from '@holdfast/runtime'
 import type { Clock, Log, NodeName, Random, Timer } from '@holdfast/runtime'
 import { ReconcileQueue, TokenBucket } from '../state/status-queue.ts'
@@ -69,7 +69,8 @@ export class NodeController {
     this.#startMs = clock.monotonicMs()
     const { writesPerSecond, writesInFlight, requestMs, retryMs } = nodeControllerLimits
     this.#queue = new ReconcileQueue({
-      name: 'nodes', intervalMs: 0, runningMax: writesInFlight.value, runMs: requestMs.value, backoff: { baseMs: 100, maxMs: retryMs.value }
+      name: 'nodes', intervalMs: 0, runningMax: writesInFlight.value, runMs: requestMs.value,
+      backoff: { baseMs: 100, maxMs: retryMs.value }
     }, {
       clock, random, log,
       bucket: new TokenBucket({ perSecond: writesPerSecond.value, burst: 2 * writesPerSecond.value }, this.#startMs),
@@ -209,10 +210,7 @@ export class NodeController {
   #count(decision: NodeDecision, presence: 'connected' | 'away'): void {
     this.#told = ''
     if (decision.kind === 'create') this.stats.registered++
-    // A word about its Ready takes the node's own word away.
-    else if (decision.kind === 'patch' && decision.subresource === 'status' && 'annotations' in (decision.patch['metadata'] as JsonObject)) {
-      this.stats[presence === 'away' ? 'markedAway' : 'markedBack']++
-    }
+    else if (decision.kind === 'patch' && decision.forgetsReport) this.stats[presence === 'away' ? 'markedAway' : 'markedBack']++
   }
 
   #lookForDuplicates(): void {

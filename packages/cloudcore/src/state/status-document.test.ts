@@ -66,6 +66,11 @@ describe('a status', () => {
     })
   })
 
+  test('of a Node has no Ready that the node itself does not know', () => {
+    const current: JsonObject = { conditions: [{ type: 'Ready', status: 'True' }] }
+    expect(mergedNodeStatus(current, { conditions: [{ type: 'Ready', status: 'Unknown' }] })).toEqual(current)
+  })
+
   test('of a Pod replaces what the node said before and leaves what others say', () => {
     const current: JsonObject = {
       phase: 'Running', podIP: '10.0.0.1', qosClass: 'Burstable', nominatedNodeName: 'n', conditions: [

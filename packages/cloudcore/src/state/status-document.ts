@@ -74,11 +74,11 @@ export function readReport(node: NodeName, collection: UpCollection, key: string
   const { uid } = metadata
   if (collection === 'pod-status' && (typeof uid !== 'string' || uid === '' || uid.length > 64)) return 'without the uid of its Pod'
   if (!isObject(status)) return 'without a status'
-  if (!isPlain(status, statusLimits.statusDepth.value)) return `nested deeper than ${statusLimits.statusDepth.value}, or with a member __proto__`
-  const conditions = status['conditions']
-  if (conditions !== undefined && !(Array.isArray(conditions) && conditions.every(one => isObject(one) && typeof one['type'] === 'string'))) {
-    return 'with conditions that have no type'
+  if (!isPlain(status, statusLimits.statusDepth.value)) {
+    return `nested deeper than ${statusLimits.statusDepth.value}, or with a member __proto__`
   }
+  const conditions = status['conditions']
+  if (conditions !== undefined && !(Array.isArray(conditions) && conditions.every(isCondition))) return 'with conditions that have no type'
   return { place, uid: typeof uid === 'string' ? uid : undefined, status }
 }
 
@@ -96,11 +96,14 @@ const podConditions = new Set(['Initialized', 'Ready', 'ContainersReady', 'PodRe
 
 /** The status of the Node with what the node reports. */
 export function mergedNodeStatus(current: JsonObject, reported: JsonObject): JsonObject {
-  const conditions = conditionsOf(reported).filter(({ type }) => nodeConditions.has(type))
+  const conditions = conditionsOf(reported).filter(condition => nodeConditions.has(condition.type) && !isUnknownReady(condition))
   const said = new Set(conditions.map(({ type }) => type))
   const kept = conditionsOf(current).filter(({ type }) => !said.has(type))
   return withFields(current, reported, nodeFields, mergeInPlace(conditionsOf(current), [...kept, ...conditions]))
 }
+
+/** Whether a node is there at all is what the tunnel shows, not what it says. */
+function isUnknownReady({ type, status }: Condition): boolean { return type === 'Ready' && status !== 'True' && status !== 'False' }
 
 /** The status of the Pod with what its node reports. */
 export function mergedPodStatus(current: JsonObject, reported: JsonObject): JsonObject {
@@ -118,8 +121,10 @@ export interface Condition extends JsonObject { type: string }
 /** Conditions of a status; what is none is left out. */
 export function conditionsOf(status: JsonObject): Condition[] {
   const conditions = status['conditions']
-  return Array.isArray(conditions) ? conditions.filter(one => isObject(one) && typeof one['type'] === 'string') as Condition[] : []
+  return Array.isArray(conditions) ? conditions.filter(isCondition) : []
 }
+
+function isCondition(value: Json): value is Condition { return isObject(value) && typeof value['type'] === 'string' }
 
 /** In the order in which the types are there already, new ones behind. */
 function mergeInPlace(order: readonly Condition[], conditions: readonly Condition[]): Condition[] {

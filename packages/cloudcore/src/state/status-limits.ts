@@ -36,7 +36,8 @@ export const statusLimits = {
     atLimit: 'It counts as unanswered and is tried again, from what is there then.'
   },
   retryMs: {
-    value: 30_000, unit: 'milliseconds', meaning: 'Longest back-off before a write is tried again, unless Kubernetes asks for more.',
+    value: 30_000, unit: 'milliseconds',
+    meaning: 'Longest back-off before a write is tried again, unless Kubernetes asks for more.',
     atLimit: 'It is tried again.'
   },
   refusedRetryMs: {

@@ -76,7 +76,7 @@ export const statusWriterDefaults: StatusWriterOptions = {
   writesInFlight: statusLimits.writesInFlight.value
 }
 
-/** Tries of one run before a conflict backs off as any failure does. */
+/** Conflicts in one run before it backs off as any failed run does. */
 const conflictTriesMax = 3
 
 /**
