@@ -35,7 +35,9 @@ export function customResource(definition: KubeObject, version: DefinitionVersio
   const { group = '', scope } = specOf(definition)
   const { plural = '', singular = '', kind = '', listKind = '', shortNames = [], categories = [] } = statusOf(definition).acceptedNames
   const identity = { group, version: version.name ?? '', kind }
-  const schema = compileSchema(version.schema?.openAPIV3Schema ?? {})
+  let compiled: StructuralSchema | undefined
+  // When it is needed: a definition that nobody uses costs no more than its text.
+  const schema = (): StructuralSchema => compiled ??= compileSchema(version.schema?.openAPIV3Schema ?? {})
   const hasStatus = version.subresources?.status !== undefined
   const columns = customColumns(version)
   const selectable = (version.selectableFields ?? []).map(({ jsonPath = '' }) =>
@@ -47,7 +49,7 @@ export function customResource(definition: KubeObject, version: DefinitionVersio
     allowsUnconditionalUpdate: false, allowsCreateOnUpdate: false,
     cells: (object, nowMs) => [object.metadata.name ?? '', ...columns.map(column => cellOf(column, object, nowMs))],
     decode: (document, mode, duplicateFields = []) => {
-      const { object, named, unknownFields } = decodeCustom(identity, schema, document)
+      const { object, named, unknownFields } = decodeCustom(identity, schema(), document)
       const faults = [
         ...duplicateFields.map(path => `duplicate field ${quote(path)}`), ...unknownFields.map(path => `unknown field ${quote(path)}`)
       ]
@@ -71,7 +73,7 @@ export function customResource(definition: KubeObject, version: DefinitionVersio
       const toldMax = kindLimits.toldCausesMax.value
       return [
         ...objectMetadataCauses(object, current, metadataRules),
-        ...instanceCauses(object as unknown as JsonObject, schema, '', toldMax, current as unknown as JsonObject | undefined)
+        ...instanceCauses(object as unknown as JsonObject, schema(), '', toldMax, current as unknown as JsonObject | undefined)
       ].slice(0, toldMax)
     },
     selectableFields: object => Object.fromEntries(selectable.map(({ name, path }) => {

@@ -11,6 +11,10 @@ export const crdLimits = {
     value: 10_000, unit: 'instructions', meaning: 'Of the machine that one `pattern` is made into; repetitions are written out.',
     atLimit: '422 Invalid for the definition.'
   },
+  schemaPatternInstructions: {
+    value: 100_000, unit: 'instructions', meaning: 'Of all patterns in the schema of one version of a definition.',
+    atLimit: '422 Invalid for the definition.'
+  },
   validationSteps: {
     value: 20_000_000, unit: 'steps',
     meaning: 'Work to check one object: one for each value and schema that meet, one for each instruction of a pattern and character.',

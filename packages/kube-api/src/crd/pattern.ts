@@ -392,6 +392,9 @@ export class Pattern {
     this.#instructions = assembler.instructions
   }
 
+  /** Instructions that it takes. */
+  get size(): number { return this.#instructions.length }
+
   /** Whether the text has a match somewhere. Throws BudgetError. */
   test(text: string, budget: Budget): boolean {
     const codes = Array.from(text, character => character.codePointAt(0)!)

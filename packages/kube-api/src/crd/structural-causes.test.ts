@@ -77,6 +77,12 @@ describe('a schema is refused', () => {
       .toEqual([expect.stringContaining('Forbidden: more than 20000 schemas in a schema')])
   })
 
+  test('whose patterns are too large together', () => {
+    const properties = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`p${i}`, { type: 'string', pattern: '^[a-z]{999}$' }]))
+    expect(created(widgetDocument({ type: 'object', properties })).causes)
+      .toEqual([expect.stringContaining('Forbidden: the patterns of a schema together take more than 100000 instructions')])
+  })
+
   test('that is nested too deep', () => {
     let schema: JsonObject = { type: 'string' }
     for (let i = 0; i < crdLimits.schemaDepth.value; i++) schema = { type: 'array', items: schema }

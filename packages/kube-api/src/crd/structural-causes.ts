@@ -36,6 +36,7 @@ class StructuralCheck {
   readonly causes: StatusCause[] = []
   readonly #toldMax: number
   #nodes = 0
+  #patternInstructions = 0
 
   constructor(toldMax: number) { this.#toldMax = toldMax }
 
@@ -183,9 +184,12 @@ class StructuralCheck {
     }
     const { multipleOf, pattern } = schema
     if (multipleOf !== undefined && multipleOf <= 0) this.#add(invalidValue(`${field}.multipleOf`, multipleOf, 'must be greater than 0'))
-    if (pattern === undefined) return
+    const instructionsMax = crdLimits.schemaPatternInstructions.value
+    if (pattern === undefined || this.#patternInstructions > instructionsMax) return
     try {
-      new Pattern(pattern)
+      this.#patternInstructions += new Pattern(pattern).size
+      if (this.#patternInstructions <= instructionsMax) return
+      this.#add(forbiddenValue(`${field}.pattern`, `the patterns of a schema together take more than ${instructionsMax} instructions`))
     } catch (error) {
       if (!(error instanceof PatternError)) throw error
       this.#add(invalidValue(`${field}.pattern`, pattern, `must be a valid regular expression, but isn't: ${error.message}`))
