@@ -56,6 +56,8 @@ export class NodeTolerations {
   readonly #components: NodeTolerationsComponents
   readonly #queue: ReconcileQueue
   readonly #unsubscribe: readonly (() => void)[]
+  /** Nodes that were registered, and whose Pods were not looked at since. */
+  readonly #registered = new Set<string>()
   #told = ''
 
   constructor(components: NodeTolerationsComponents) {
@@ -75,8 +77,11 @@ export class NodeTolerations {
       pods.subscribe({ onChange: (_before, after) => { if (after !== undefined) this.#look(after) } }),
       nodes.subscribe({
         onChange: (before, after) => {
-          if (isRegistered(before) || !isRegistered(after)) return
-          for (const pod of pods.objects()) if (nodeOf(pod) === after?.metadata.name) this.#look(pod)
+          const name = after?.metadata.name
+          if (name === undefined || isRegistered(before) || !isRegistered(after)) return
+          this.#registered.add(name)
+          // One look at all Pods for all Nodes of a list.
+          if (this.#registered.size === 1) clock.soon(() => { this.#lookAtNodes() })
         }
       })
     ]
@@ -85,6 +90,11 @@ export class NodeTolerations {
   close(): void {
     for (const unsubscribe of this.#unsubscribe) unsubscribe()
     this.#queue.close()
+  }
+
+  #lookAtNodes(): void {
+    for (const pod of this.#components.pods.objects()) if (this.#registered.has(nodeOf(pod) ?? '')) this.#look(pod)
+    this.#registered.clear()
   }
 
   #look(pod: KubeObject): void { if (this.#wanted(pod) !== undefined) this.#queue.add(objectKey(pod)) }
