@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { until } from '../harness/daemons.ts'
+import { KubeHttp } from '../harness/kube-http.ts'
 
 const launcher = fileURLToPath(new URL('../../packages/cli/bin/holdfast.js', import.meta.url))
 
@@ -73,6 +74,9 @@ describe('holdfast up', () => {
       await up.shows(ctrlC)
       const cloud = await up.shows(/records --node edge-1 --cloud (\S+) --follow/)
       const device = await up.shows(/curl -d '[^']+' (\S+)/)
+      const kubeconfig = await up.shows(/kubectl --kubeconfig '([^']+)' get nodes -o wide/)
+      using cluster = await KubeHttp.open(kubeconfig)
+      await until('the node is in the Kubernetes API', async () => (await cluster.send('GET', '/api/v1/nodes/edge-1')).status === 200)
       await using follow = new Holdfast('records', '--node', 'edge-1', '--cloud', cloud, '--follow')
       for (const celsius of [81, 82]) {
         const answer = await fetch(device, { method: 'POST', body: `{"celsius":${celsius}}` })
