@@ -42,7 +42,9 @@ export interface KubeClient {
    * Events behind `resourceVersion`, with bookmarks, until the server ends the watch (resolves), `signal` aborts (resolves) or it
    * fails (rejects; status 410 where the version is too old). `onEvent` is called in order.
    */
-  watch(kind: KubeKind, selection: ListSelection, resourceVersion: string, onEvent: (event: WatchEvent) => void, signal: AbortSignal): Promise<void>
+  watch(
+    kind: KubeKind, selection: ListSelection, resourceVersion: string, onEvent: (event: WatchEvent) => void, signal: AbortSignal
+  ): Promise<void>
   create(kind: KubeKind, object: KubeObject): Promise<KubeObject>
   /** PUT; `metadata.resourceVersion`, where it is set, is a precondition (409). */
   replace(place: ObjectPlace, object: KubeObject, subresource?: 'status'): Promise<KubeObject>
@@ -57,7 +59,10 @@ export interface Informer {
   readonly kind: KubeKind
   /** A list has been read since the process started, and none of what it gave has been dropped since. */
   readonly synced: boolean
-  /** How far it has seen: of the newest list, event or bookmark; undefined before the first list. Decimal, opaque to others but for `compare`. */
+  /**
+   * How far it has seen: of the newest list, event or bookmark; undefined before the first list. Decimal, opaque to others but for
+   * `compare`.
+   */
   readonly position: string | undefined
   /** By `namespace/name`, or `name` for kinds of the whole cluster. */
   get(key: string): KubeObject | undefined

@@ -65,7 +65,8 @@ function withKubernetes(route: HttpRoute, kubernetes: () => string): HttpRoute {
     ...route,
     async handle(request) {
       const reply = await route.handle(request)
-      return typeof reply.body !== 'string' || reply.body === 'ok' ? reply : { ...reply, body: `[i]kubernetes ${kubernetes()}\n${reply.body}` }
+      if (typeof reply.body !== 'string' || reply.body === 'ok') return reply
+      return { ...reply, body: `[i]kubernetes ${kubernetes()}\n${reply.body}` }
     }
   }
 }
