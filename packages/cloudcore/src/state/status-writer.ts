@@ -76,7 +76,7 @@ export const statusWriterDefaults: StatusWriterOptions = {
   writesInFlight: statusLimits.writesInFlight.value
 }
 
-/** Conflicts in one run before it backs off as any failed run does. */
+/** So many conflicts in one run make it one that failed. */
 const conflictTriesMax = 3
 
 /**
