@@ -129,6 +129,8 @@ export class InformerProgress {
       }
     } catch (error) {
       this.#failures++
+      // Cut off because cloudcore stops.
+      if (this.#isClosed) return
       log.warn('nodes have seen more than cloudcore, and the Kubernetes API does not say whether it went back', {
         kind: informer.kind.plural, error: describeError(error)
       })

@@ -11,13 +11,18 @@ export class MemoryCluster {
   revision = 100
   objects = new Map<string, KubeObject>()
   readonly #followers = new Set<(collection: DownCollection, key: string, object: KubeObject | undefined) => void>()
+  readonly #step: number
+  #restores = 0
   #uids = 0
+
+  /** With steps above 1 no revision is given twice in as many timelines: a restore goes back, and on with others. */
+  constructor(step = 1) { this.#step = step }
 
   /** An object that is there keeps its uid. */
   put(collection: DownCollection, key: string, body: object = {}, metadata: object = {}): void {
     const [name, namespace] = key.split('/').toReversed() as [string, string | undefined]
     const uid = this.objects.get(`${collection} ${key}`)?.metadata.uid ?? `uid-${++this.#uids}`
-    const resourceVersion = String(++this.revision)
+    const resourceVersion = String(this.revision += this.#step)
     this.#set(collection, key, {
       apiVersion: 'v1', kind: kindNames[collection],
       metadata: { name, ...namespace !== undefined && { namespace }, uid, resourceVersion, ...metadata }, ...body
@@ -25,7 +30,7 @@ export class MemoryCluster {
   }
 
   delete(collection: DownCollection, key: string): void {
-    this.revision++
+    this.revision += this.#step
     this.#set(collection, key, undefined)
   }
 
@@ -33,7 +38,7 @@ export class MemoryCluster {
 
   /** As a backup of etcd does. Nobody is told. */
   restore({ revision, objects }: ClusterState): void {
-    this.revision = revision
+    this.revision = revision - revision % this.#step + ++this.#restores % this.#step
     this.objects = new Map(objects)
   }
 
