@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createSecureServer } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -436,6 +436,67 @@ describe('a kubeconfig', () => {
     await refused({ kind: 'file', path: await write({ tokenFile: 'gone' }) }, /credentials.*gone/)
     await refused({ kind: 'file', path: await write({}, { server: 'api:6443' }) }, /expected https:\/\/host:port, got "api:6443"/)
     await refused({ kind: 'in-cluster' }, /does not run in a cluster/)
+  })
+})
+
+describe('what a real API server said', () => {
+  interface Recorded {
+    readonly method?: string
+    readonly status: number
+    readonly responseHeaders: Record<string, string>
+    readonly responseBody: { readonly kind: string, readonly items?: readonly unknown[] | null, readonly reason?: string } | undefined
+    readonly events?: readonly { readonly type?: string, readonly object: { readonly kind: string, readonly code?: number, readonly metadata: { readonly resourceVersion?: string } } }[]
+  }
+  const recorded = async (scenario: string): Promise<Recorded[]> => {
+    const text = await readFile(join(import.meta.dirname, `../../../../test/fixtures/kubernetes/${scenario}.jsonl`), 'utf8')
+    return text.trim().split('\n').map(line => JSON.parse(line) as Recorded).filter(({ method }) => method === 'GET')
+  }
+
+  test('in watches comes through, event by event, and ends as it ended', async () => {
+    const client = await open()
+    // One that asked for a table is no client's of ours.
+    const watches = (await recorded('watch')).filter(({ events = [] }) =>
+      events.length > 0 && events.every(({ type, object }) => type !== undefined && object.kind !== 'Table'))
+    expect(watches.length).toBeGreaterThan(15)
+    let failures = 0
+    for (const { events = [] } of watches) {
+      const seen: (string | undefined)[] = []
+      const watched = client.watch(configMaps, {}, '1', event => {
+        seen.push(`${event.type} ${event.type === 'BOOKMARK' ? event.resourceVersion : event.object.metadata.resourceVersion}`)
+      }, never).then(() => undefined, (error: unknown) => error)
+      const exchange = await api.next()
+      exchange.send(...events.map(({ type, object }) => ({ type, object })))
+      exchange.end()
+      const error = await watched
+      const failed = events.find(({ type }) => type === 'ERROR')
+      if (failed === undefined) expect(error).toBeUndefined()
+      else {
+        failures++
+        expect(error).toMatchObject({ status: failed.object.code })
+      }
+      expect(seen).toEqual(events.filter(({ type }) => type !== 'ERROR').map(({ type, object }) => `${type} ${object.metadata.resourceVersion}`))
+    }
+    expect(failures).toBeGreaterThan(1)
+  })
+
+  test('in lists comes through, and so do its refusals', async () => {
+    const client = await open({ listPage: 1000 })
+    let refusals = 0
+    for (const { status, responseHeaders, responseBody } of await recorded('list')) {
+      if (responseBody === undefined || !/^(ConfigMapList|Status)$/.test(responseBody.kind)) continue
+      const asked = client.list(configMaps, {}, never).then(list => list.items.length, (error: unknown) => error)
+      const document = { ...responseBody, metadata: { ...(responseBody as { metadata?: object }).metadata, continue: '' } }
+      await answered(status, document, responseHeaders)
+      // Expired: begun again.
+      if (status === 410) await answered(500, responseBody)
+      const outcome = await asked
+      if (responseBody.kind === 'ConfigMapList') expect(outcome).toBe(responseBody.items?.length ?? 0)
+      else {
+        refusals++
+        expect(outcome).toMatchObject({ status: status === 410 ? 500 : status, reason: responseBody.reason ?? '' })
+      }
+    }
+    expect(refusals).toBeGreaterThan(10)
   })
 })
 
