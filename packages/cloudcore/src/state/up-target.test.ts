@@ -251,6 +251,25 @@ describe('an item that comes up', () => {
     expect(cluster.at(nodePlace('edge-1'))!['status']).toEqual({ conditions: [{ type: 'Ready', status: 'True' }] })
   })
 
+  test('of a Node that is not registered yet waits for it', async () => {
+    cluster.set(nodePlace('edge-1'), () => undefined)
+    await target.digest('node-status')
+    const value = (message: string): Buffer => Buffer.from(JSON.stringify({
+      apiVersion: 'v1', kind: 'Node', metadata: { name: 'edge-1' },
+      status: { conditions: [{ type: 'Ready', status: 'True', reason: 'EdgeReady', message }] }
+    }))
+    apply('node-status', [{ key: 'edge-1', version: version(1, 1), value: value('first') }])
+    await clock.pass(1500)
+    apply('node-status', [{ key: 'edge-1', version: version(1, 2), value: value('second') }])
+    await clock.pass(1500)
+    expect([writer.stats.dropped.gone, writer.pending]).toEqual([2, 0])
+    cluster.set(nodePlace('edge-1'), () => newNode('edge-1'))
+    await clock.pass(2000)
+    expect(JSON.stringify(cluster.at(nodePlace('edge-1'))?.['status'])).toContain('"second"')
+    expect(recordedVersion(cluster.at(nodePlace('edge-1')))).toBe(version(1, 2).toString('hex'))
+    expect(writer.stats.written).toBe(1)
+  })
+
   test('of an unknown collection is refused', () => {
     expect(apply('device-state', [])[0]?.message).toMatch(/device-state/)
   })

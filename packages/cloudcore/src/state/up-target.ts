@@ -151,6 +151,8 @@ class UpTarget implements StateTarget {
   readonly #held: Readonly<Record<UpCollection, Held>>
   readonly #listeners = new Set<(collection: string) => void>()
   #pendingBytes = 0
+  /** Newest status of the Node that met no Node: a node may say it before its Node is made. */
+  #unregistered: { readonly write: StatusWrite, readonly bytes: number } | undefined
   /** Acknowledgements that wait for room. */
   readonly #unacknowledged: (() => void)[] = []
 
@@ -224,6 +226,7 @@ class UpTarget implements StateTarget {
     const held = this.#held[collection]
     const object = (after ?? before)!
     const key = objectKey(object)
+    if (collection === 'node-status' && after !== undefined) this.#writeUnregistered()
     const isOurs = after !== undefined && (collection === 'node-status' || nodeOf(after) === this.#node)
     if (!isOurs || (before !== undefined && before.metadata.uid !== after.metadata.uid)) {
       // The next status is that of another object; the node says it by itself.
@@ -321,10 +324,17 @@ class UpTarget implements StateTarget {
       ? `${items} items of node ${this.#node}, more than ${statusLimits.itemsPerNode.value}` : undefined
   }
 
+  #writeUnregistered(): void {
+    const unregistered = this.#unregistered
+    if (unregistered === undefined) return
+    this.#write(this.#held['node-status'], this.#node, unregistered.bytes, settled => ({ ...unregistered.write, settled }))
+  }
+
   #write(held: Held, key: string, bytes: number, make: (settled: StatusWrite['settled']) => StatusWrite): void {
     const write: StatusWrite = make(outcome => {
       this.#settled(held, key, write, outcome)
     })
+    if (held.collection === 'node-status') this.#unregistered = undefined
     this.#pendingBytes += bytes - (held.pending.get(key)?.bytes ?? 0)
     held.pending.set(key, { write, bytes })
     this.#targets.components.writer.put(write)
@@ -387,6 +397,10 @@ class UpTarget implements StateTarget {
         // A try of ours whose answer was lost, most likely.
         if (outcome.reason === 'recorded' && outcome.object !== undefined) this.#written(held, key, outcome.object)
         if (outcome.reason === 'overtaken') this.#compare(held)
+        if (outcome.reason === 'gone' && held.collection === 'node-status' && pending?.write === write) {
+          this.#unregistered = pending
+          if (this.#targets.components.nodes.get(this.#node) !== undefined) this.#writeUnregistered()
+        }
         break
       }
     }
