@@ -375,7 +375,7 @@ describe('a source that went back', () => {
     (await list()).reply(200, configMapList(50, [configMap('a', 30), configMap('b', 40)]));
     (await list()).reply(200, configMapList(51, [configMap('a', 30), configMap('b', 40)]))
     await done
-    expect(told.splice(0)).toEqual(['b: 85 → 40', 'new: 80 → ', '@51'])
+    expect(told.splice(0)).toEqual(['a: 30 → 30', 'b: 85 → 40', 'new: 80 → ', '@51'])
     expect([informer.synced, informer.position]).toEqual([true, '51'])
     expect(logged).toEqual(['the Kubernetes API went back; what is known is taken back too'])
     const watching = await watch(51)

@@ -229,14 +229,15 @@ export class ListInformer implements Informer, Service {
       // What the watch told meanwhile is newer, and nothing went back: only `known` could be taken back, above.
       if (ahead !== undefined && ahead > 0 && !isBehind(list)) return
     }
-    this.#takeOver(list)
+    this.#takeOver(list, isBehind(list))
   }
 
   #fetch(signal: AbortSignal): Promise<KubeList> {
     return this.#components.client.list(this.kind, this.#selection, signal)
   }
 
-  #takeOver({ items, resourceVersion }: KubeList): void {
+  /** Of a source that went back all objects are told: it may have given a version that is known to other content. */
+  #takeOver({ items, resourceVersion }: KubeList, wentBack: boolean): void {
     this.#cut.abort()
     this.#mustList = false
     this.#mustProbe = false
@@ -245,7 +246,7 @@ export class ListInformer implements Informer, Service {
       const key = keyOf(object)
       const before = this.#objects.get(key)
       gone.delete(key)
-      if (before !== undefined && isSame(before, object)) continue
+      if (!wentBack && before !== undefined && isSame(before, object)) continue
       this.#objects.set(key, object)
       this.#changed(before, object)
     }
