@@ -27,6 +27,13 @@ test('nodes are told a URL that they can dial', async () => {
   expect(await problemOf('publicUrl="wss://[::1]:10000/"')).toBe('')
 })
 
+test('a kubeconfig is that of a cluster', async () => {
+  expect(await problemOf('kube.kubeconfig=/etc/kubeconfig')).toContain('kube.kubeconfig: expected kube.mode=cluster with it')
+  expect(await problemOf('kube.kubeconfig=/etc/kubeconfig', 'kube.mode=cluster')).toBe('')
+  expect(await problemOf('kube.kubeconfig=/etc/kubeconfig', 'kube.mode=none')).toBe('')
+  expect(await problemOf('kube.mode=clustr')).toContain('kube.mode: expected one of embedded, cluster, none')
+})
+
 test('every setting has a description and bounds', () => {
   for (const { path, description, bounds } of describeSettings(cloudcoreSchema)) {
     expect([path, description]).toEqual([path, expect.stringMatching(/\.$/)])

@@ -42,6 +42,11 @@ export const cloudcoreSchema = section({
       .describe('Records received longer ago than this go, and their readers are told (410).')
   }),
   log: logSettings()
+}).superRefine(({ kube }, context) => {
+  if (kube.mode !== 'embedded' || kube.kubeconfig === undefined) return
+  context.addIssue({
+    code: 'custom', path: ['kube', 'kubeconfig'], message: 'expected kube.mode=cluster with it: the embedded API needs no kubeconfig'
+  })
 })
 
 export type CloudcoreConfig = ConfigOf<typeof cloudcoreSchema>
