@@ -3,6 +3,7 @@ import { after } from './chapters/after.ts'
 import { catchUp } from './chapters/catch-up.ts'
 import { cut } from './chapters/cut.ts'
 import { killEdge } from './chapters/kill-edge.ts'
+import { objects } from './chapters/objects.ts'
 import { start } from './chapters/start.ts'
 import { steady } from './chapters/steady.ts'
 import type { Chapter } from './chapter.ts'
@@ -10,7 +11,7 @@ import { Display } from './display.ts'
 import { report } from './report.ts'
 import { Stage } from './stage.ts'
 
-const chapters: readonly Chapter[] = [start, steady, cut, killEdge, catchUp, after]
+const chapters: readonly Chapter[] = [start, steady, cut, killEdge, catchUp, objects, after]
 
 const withinMs = 120_000
 

@@ -9,6 +9,7 @@ import { Fleet, outboxOf, until, type Daemon } from '../test/harness/daemons.ts'
 import type { Display } from './display.ts'
 import { LineProcess, type ProcessLine } from './line-process.ts'
 import { machineFirstDevice } from './machine.ts'
+import { DemoObjects } from './objects.ts'
 
 const script = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 
@@ -79,6 +80,7 @@ export class Stage implements AsyncDisposable {
   readonly #publishers = new Map<PublisherName, LineProcess>()
   #fleet: Fleet | undefined
   #edge: Daemon | undefined
+  #objects: DemoObjects | undefined
   #link: CutProxy | undefined
   #reader: LineProcess | undefined
   #read: ReaderProgress | undefined
@@ -98,6 +100,7 @@ export class Stage implements AsyncDisposable {
   get folder(): string { return this.#fleet!.folder }
   get cloud(): Daemon { return this.#fleet!.cloud }
   get edge(): Daemon { return this.#edge! }
+  get objects(): DemoObjects { return this.#objects! }
   /** Records acknowledged to publishers so far. */
   get acknowledged(): number { return [...this.#counts.values()].reduce((sum, { acknowledged }) => sum + acknowledged, 0) }
 
@@ -124,6 +127,17 @@ export class Stage implements AsyncDisposable {
     })
     await this.edge.start()
     await this.until('the node is connected', async () => (await this.cloudNode())?.connected)
+  }
+
+  /** Puts a Pod with a ConfigMap and a Secret into the Kubernetes API; resolves when the node has them and has said so. */
+  async placeObjects(): Promise<void> {
+    this.#objects = new DemoObjects(this.cloud, this.edge)
+    await this.objects.create(node)
+    await this.until('the node has the objects', async () => {
+      const { speedLimit, hasSecret } = await this.objects.onNode()
+      return speedLimit === '50' && hasSecret
+    })
+    await this.until('the cluster knows it', async () => await this.objects.podReason() === 'NoContainerRuntime')
   }
 
   startReader(): void {

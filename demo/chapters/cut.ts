@@ -11,6 +11,11 @@ export const cut: Chapter = {
     stage.cutLink()
     const before = stage.acknowledged
     await stage.goOn('devices publish while the link is cut', 6000, 1000)
+    stage.step('the cluster changes what it wants for the node')
+    await stage.objects.change()
+    const { speedLimit, hasSecret } = await stage.objects.onNode()
+    if (speedLimit !== '50' || !hasSecret) throw new Error('the node does not hold what it held before the cut')
+    stage.display.say('in the cluster: speed-limit is now 30, door-code is deleted. The node serves 50 and the Secret, as it knows them.')
     stage.findings.acknowledgedOffline = stage.acknowledged - before
     stage.display.say(`${formatCount(await stage.waiting())} records wait on the node.`)
   }

@@ -10,6 +10,8 @@ export const start: Chapter = {
     await stage.startCloud()
     stage.step('the node joins and starts')
     await stage.startNode()
+    stage.step('objects are put into the Kubernetes API')
+    await stage.placeObjects()
     stage.startReader()
     stage.step('publishers connect')
     await stage.startPublishers()
@@ -17,5 +19,6 @@ export const start: Chapter = {
     const bulk = publisherPlan.flatMap(plan => plan.name === 'machine' ? []
       : [`${plan.connections} devices ${formatCount(plan.ratePerSecond)} records a second at QoS ${plan.qos}`])
     stage.display.say(`${bulk.join(', and ')}.`)
+    stage.display.say('the cluster wants a Pod there, with ConfigMap speed-limit (50) and Secret door-code: the node serves them.')
   }
 }
