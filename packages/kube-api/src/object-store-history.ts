@@ -48,7 +48,7 @@ export class Change implements ObjectChange {
   #departed(): StoredObject {
     const { object, ...place } = this.previous!
     const departed: KubeObject = { ...object, metadata: { ...object.metadata, resourceVersion: String(this.revision) } }
-    return { ...place, revision: this.revision, object: departed, json: Buffer.from(JSON.stringify(departed)) }
+    return { ...place, revision: this.revision, object: departed, json: ownBytes(Buffer.from(JSON.stringify(departed))) }
   }
 }
 
@@ -58,6 +58,20 @@ const heads = {
   DELETED: Buffer.from('{"type":"DELETED","object":')
 } as const satisfies Record<ChangeType, Buffer>
 const tail = Buffer.from('}\n')
+
+/**
+ * The parts in memory of their own. Small buffers share slabs: one that stays would keep a slab whose other users are gone,
+ * many times its size.
+ */
+function ownBytes(...parts: readonly Uint8Array[]): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(parts.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    bytes.set(part, at)
+    at += part.length
+  }
+  return bytes
+}
 
 /** An event of one watch alone: what it finds at its start. */
 export class OwnEvent implements ChangeEvent {
@@ -86,7 +100,7 @@ class SharedEvent extends OwnEvent {
 
   override line(): Buffer {
     if (this.#line === undefined) {
-      this.#line = super.line()
+      this.#line = ownBytes(super.line())
       this.#onEncoded(this.#line.length)
     }
     return this.#line

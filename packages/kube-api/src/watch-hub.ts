@@ -13,6 +13,12 @@ const bookmarkIntervalMs = 60_000
 const bookmarkBeforeTimeoutMs = 2000
 /** What an event costs its reader beside the JSON. */
 const eventBytes = 64
+/** Telling one watch takes the event loop about so long, whether of one change or of ten. */
+const wakeMsPerWatch = 0.05
+/** Rests that are shorter are none. */
+const restMsMin = 1
+/** So many changes, or `batchBytesMax` of them, are told without waiting for more. */
+const changesUntold = 64
 
 export interface WatchHubOptions {
   readonly watchesMax: number
@@ -36,7 +42,7 @@ export class WatchHub {
   readonly #options: WatchHubOptions
   readonly #store: WatchedStore
   readonly #clock: Clock
-  readonly #watches = new Map<string, Set<HistoryWatch>>()
+  readonly #audiences = new Map<string, Audience>()
   #count = 0
 
   constructor(options: WatchHubOptions, components: { readonly store: WatchedStore, readonly clock: Clock }) {
@@ -76,16 +82,16 @@ export class WatchHub {
       store: this.#store,
       clock: this.#clock,
       onEnd: end => {
-        if (this.#watches.get(selection.resource)?.delete(watch) === true) this.#count--
+        if (this.#audiences.get(selection.resource)?.leave(watch) === true) this.#count--
         listener?.ended(end)
       }
     })
-    let watches = this.#watches.get(selection.resource)
-    if (watches === undefined) {
-      watches = new Set()
-      this.#watches.set(selection.resource, watches)
+    let audience = this.#audiences.get(selection.resource)
+    if (audience === undefined) {
+      audience = new Audience(selection.resource, this.#options.batchBytesMax, { store: this.#store, clock: this.#clock })
+      this.#audiences.set(selection.resource, audience)
     }
-    watches.add(watch)
+    audience.join(watch)
     this.#count++
     return watch
   }
@@ -93,29 +99,95 @@ export class WatchHub {
   /** The history has new changes of these resources; what it has forgotten for them ends the watches that lack it. */
   wake(resources: Iterable<string>): void {
     this.#endOverflown()
-    for (const resource of resources) for (const watch of this.#watches.get(resource) ?? []) watch.wake()
+    for (const resource of resources) this.#audiences.get(resource)?.tell()
   }
 
   /** The past is about to be forgotten: watches whose readers are waiting have seen all of it. */
   forget(forget: () => void): void {
-    this.wake(this.#watches.keys())
+    this.#endOverflown()
+    for (const audience of this.#audiences.values()) audience.tellNow()
     forget()
     this.#endOverflown()
   }
 
   /** Ends all watches; of one resource, or of all. */
   endAll(end: WatchEnd, resource?: string): void {
-    for (const [name, watches] of this.#watches) {
+    for (const [name, { watches }] of this.#audiences) {
       if (resource === undefined || name === resource) for (const watch of watches) watch.finish(end)
     }
   }
 
   /** Where the history has forgotten what a reader has not taken yet, its watch ends. */
   #endOverflown(): void {
-    for (const [resource, watches] of this.#watches) {
+    for (const [resource, { watches }] of this.#audiences) {
       const floor = this.#store.history.floor(resource)
       for (const watch of watches) if (watch.position < floor) watch.finish('overflow')
     }
+  }
+}
+
+/**
+ * The watches of one resource. They are told of a change at once, and then rest as a whole for as long as telling them takes:
+ * what happens meanwhile comes in one piece, so that however many there are, and however much happens, about half of
+ * the time is left for everything else. A few watches never rest.
+ */
+class Audience {
+  readonly watches = new Set<HistoryWatch>()
+  readonly #resource: string
+  readonly #untoldBytesMax: number
+  readonly #components: { readonly store: WatchedStore, readonly clock: Clock }
+  /** They rest. */
+  #rest: Timer | undefined
+  /** Changes up to this revision have been told. */
+  #toldRevision = 0
+
+  constructor(resource: string, untoldBytesMax: number, components: { readonly store: WatchedStore, readonly clock: Clock }) {
+    this.#resource = resource
+    this.#untoldBytesMax = untoldBytesMax
+    this.#components = components
+  }
+
+  join(watch: HistoryWatch): void { this.watches.add(watch) }
+
+  leave(watch: HistoryWatch): boolean {
+    const was = this.watches.delete(watch)
+    if (this.watches.size === 0) this.#endRest()
+    return was
+  }
+
+  /** There are new changes. */
+  tell(): void {
+    if (this.#rest === undefined || this.#isMuchUntold()) this.tellNow()
+  }
+
+  tellNow(): void {
+    this.#endRest()
+    this.#toldRevision = this.#components.store.revision()
+    for (const watch of this.watches) watch.wake()
+    const restMs = this.watches.size * wakeMsPerWatch
+    if (restMs < restMsMin) return
+    this.#rest = this.#components.clock.after(restMs, () => {
+      this.#rest = undefined
+      if (this.#isAnyUntold()) this.tellNow()
+    })
+  }
+
+  #isAnyUntold(): boolean {
+    const { changes, from } = this.#components.store.history.after(this.#resource, this.#toldRevision)
+    return from < changes.length
+  }
+
+  #isMuchUntold(): boolean {
+    const { changes, from } = this.#components.store.history.after(this.#resource, this.#toldRevision)
+    if (changes.length - from >= changesUntold) return true
+    let bytes = 0
+    for (let i = from; i < changes.length; i++) bytes += (changes[i]!.current ?? changes[i]!.previous)!.json.length
+    return bytes >= this.#untoldBytesMax
+  }
+
+  #endRest(): void {
+    this.#rest?.cancel()
+    this.#rest = undefined
   }
 }
 

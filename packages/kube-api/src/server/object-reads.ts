@@ -28,6 +28,7 @@ export interface ObjectReadsComponents {
 
 /** get, list and watch. */
 export class ObjectReads {
+  readonly #join = new SharedJoin()
   readonly #source: ObjectSource
   readonly #clock: Clock
   readonly #random: Random
@@ -120,7 +121,7 @@ export class ObjectReads {
     signal.addEventListener('abort', () => watch.close(), { once: true })
     if (signal.aborted) watch.close()
     const render = this.#renderer(request, form, includedObject)
-    return { status: 200, headers: jsonHeaders, body: lines(watch, render), cut: cut.signal }
+    return { status: 200, headers: jsonHeaders, body: lines(watch, render, this.#join), cut: cut.signal }
   }
 
   /** Events as lines. What is shown as it is stored is encoded once for all watches. */
@@ -164,16 +165,29 @@ function sendInitialEventsOnList(): StatusError {
 }
 
 async function* lines(
-  watch: Watch, render: (event: WatchEvent) => string | Uint8Array
+  watch: Watch, render: (event: WatchEvent) => string | Uint8Array, join: SharedJoin
 ): AsyncGenerator<string | Uint8Array> {
   try {
-    for await (const events of watch) {
-      if (events.length === 1) yield render(events[0]!)
-      else yield Buffer.concat(events.map(event => Buffer.from(render(event))))
-    }
+    for await (const events of watch) yield events.length === 1 ? render(events[0]!) : join.of(events.map(render))
     if (watch.end === 'expired') yield errorLine(new StatusError(410, 'Expired', 'the history of this watch is gone'))
   } finally {
     watch.close()
+  }
+}
+
+/** Joins lines; watches that are told of the same events one after the other are given the same bytes. */
+class SharedJoin {
+  #parts: readonly (string | Uint8Array)[] = []
+  #joined: Buffer = Buffer.alloc(0)
+
+  of(parts: readonly (string | Uint8Array)[]): Uint8Array {
+    const known = this.#parts
+    // The same bytes or an equal text: lines that are shared are compared by identity.
+    if (parts.length !== known.length || parts.some((part, i) => part !== known[i])) {
+      this.#joined = Buffer.concat(parts.map(part => typeof part === 'string' ? Buffer.from(part) : part))
+      this.#parts = parts
+    }
+    return this.#joined
   }
 }
 
