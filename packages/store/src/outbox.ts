@@ -75,6 +75,7 @@ const dropStepBytes = 256 * 1024
 /** How far a `drop-oldest` lane may pass its bound while room is being made; then it refuses for a moment. */
 const dropSlackBytes = 4 * 1024 * 1024
 const ageCheckIntervalMs = 5000
+const reclaimPassesMax = 2
 /** What could not be read is tried again after this. */
 const readRetryDelayMs = 1000
 /** Epochs that Hello names over all lanes, about, and how many acknowledged ones of a lane are among them. */
@@ -707,13 +708,15 @@ export class Outbox {
   }
 
   /**
-   * Gives the space of what was trimmed since the last call back to the file system. Where nothing was, nothing is done:
-   * to sort what has to stay takes free space, and gives none.
+   * Gives the space of what was trimmed since the last call back to the file system. Where nothing was for two calls, nothing
+   * is done: to sort what has to stay takes free space, and gives none. The second pass is for files that a read still
+   * held in the first: LevelDB deletes them at the end of the next compaction, which may be long in coming.
    */
   async reclaim(): Promise<void> {
     for (const lane of this.#lanes.values()) {
-      if (lane.first === lane.reclaimed) continue
-      lane.reclaimed = lane.first
+      const { below, passes } = lane.reclaimed
+      if (lane.first === 0 || (lane.first === below && passes >= reclaimPassesMax)) continue
+      lane.reclaimed = { below: lane.first, passes: lane.first === below ? passes + 1 : 1 }
       await this.#store.compact(offsetKey(tables.outboxBatch, lane.id, 0), offsetKey(tables.outboxBatch, lane.id, lane.first))
     }
   }
