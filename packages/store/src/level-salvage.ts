@@ -135,15 +135,26 @@ export async function damagedLogRecords(folder: string): Promise<string[]> {
   return damage
 }
 
-/** Every damaged part of the tables of a folder. Reads all of them: CRC-32C of every block, a few hundred MB a second. */
+/**
+ * Every damaged part of the finished tables of a folder. One without a footer is what a crash left of a table that nothing
+ * names yet; where something does, LevelDB says so itself. Reads everything: CRC-32C of every block, some 300 MB a second.
+ */
 export async function damagedTableBlocks(folder: string): Promise<string[]> {
   const damage: string[] = []
   for (const name of await readdir(folder).catch(() => [])) {
     if (!tableName.test(name)) continue
-    const table = await tableSource(join(folder, name), what => damage.push(what))
+    const path = join(folder, name)
+    if (!await withFile(path, () => {}, false, isFinished)) continue
+    const table = await tableSource(path, what => damage.push(what))
     while ((await table.next()).length > 0);
   }
   return damage
+}
+
+async function isFinished(file: FileHandle): Promise<boolean> {
+  const { size } = await file.stat()
+  const magic = await readAt(file, Math.max(size - 8, 0), 8)
+  return magic.length === 8 && magic.readBigUInt64LE(0) === tableMagic
 }
 
 /**

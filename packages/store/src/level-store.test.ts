@@ -341,6 +341,8 @@ describe('a LevelStore and its opener', () => {
       expect(verified()).toBe(false)
       await store.close()
       for (let n = 0; n < 3; n++) expect(await opened()).toBe('trusted compacted SIGKILL')
+      // What a kill leaves of a table that was being written.
+      await writeFile(join(path, '009999.ldb'), Buffer.alloc(10_000, 7))
       await (await anew().open()).close()
       expect(verified()).toBe(true)
       expect(await readdir(path)).not.toContain('OPENINGS')
