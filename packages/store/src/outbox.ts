@@ -100,6 +100,8 @@ export class Outbox {
   #uptimeBaseMs = 0
   #openedMs = 0
   #refusal: HoldfastError | undefined
+  /** While lanes are read anew, over attempts that fail. */
+  #statusBefore: LaneStatus[] | undefined
   #tailBytes = 0
   #trimmedMs = -Infinity
   #trimTimer: { cancel(): void } | undefined
@@ -130,7 +132,9 @@ export class Outbox {
    */
   async reopen(store: Store, suspect: boolean): Promise<void> {
     this.#store = store
+    this.#statusBefore ??= this.status()
     await this.#load(suspect)
+    this.#statusBefore = undefined
     for (const lane of this.#lanes.values()) this.#tellAvailable(lane)
   }
 
@@ -289,9 +293,10 @@ export class Outbox {
     return lane.epochs.slice(from, from + Math.max(2 * helloEpochsBefore, share))
   }
 
+  /** While a store that was opened anew is being read: what was known before. */
   status(): LaneStatus[] {
     const uptimeMs = this.uptimeMs()
-    return this.lanes.map(lane => ({
+    return this.#statusBefore ?? this.lanes.map(lane => ({
       lane: lane.name,
       epoch: lane.epoch ?? null,
       firstOffset: lane.first,
