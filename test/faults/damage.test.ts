@@ -65,7 +65,9 @@ describe('a damaged database', () => {
       rows: [4, 5], fault: 'damaged database on the node',
       injection: 'bit flips, truncations, zeroed blocks, empty and missing files of log, table, MANIFEST and CURRENT, between two runs',
       rounds: count,
-      outcome: `started and drained every time; ${covered} records gone, all covered by gap records${unseen === 0 ? '' : `, but for ${unseen} at the end of a log that was cut after kill -9`}; ${quarantines} databases set aside; no wrong byte${restarted(aborts)}`
+      outcome: `started and drained every time; ${covered} records gone, all covered by gap records` +
+        `${unseen === 0 ? '' : `, but for ${unseen} at the end of a log that was cut after kill -9`}; ${quarantines} databases set aside; ` +
+        `no wrong byte${restarted(aborts)}`
     })
   })
 
