@@ -9,6 +9,8 @@ import { damage, damageKinds } from './files.ts'
 
 const quarantined = async (dataDir: string): Promise<number> => (await readdir(join(dataDir, 'quarantine')).catch(() => [])).length
 
+const restarted = (aborts: number): string => aborts === 0 ? '' : `; LevelDB aborted ${aborts} times, and the next start found the damage`
+
 /** A round of damage takes seconds; `npm run faults` takes them all. */
 const damageRoundsMax = process.env['RECORD_FAULTS'] === undefined ? 8 : Infinity
 
@@ -20,6 +22,7 @@ describe('a damaged database', () => {
     let covered = 0
     let unseen = 0
     let quarantines = 0
+    let aborts = 0
     for (let round = 0; round < count; round++) {
       await using system = await FaultSystem.start()
       system.run()
@@ -55,13 +58,16 @@ describe('a damaged database', () => {
       expect(reasons.filter(reason => reason !== 'corrupt' && reason !== 'cloud-lost'), `${what}, seed ${seed}`).toEqual([])
       covered += verdict.covered
       quarantines += await quarantined(system.edge.dataDir)
+      aborts += system.edge.aborts
       if (verdict.covered > 0) expect(system.edge.log, `${what}, seed ${seed}`).toMatch(/lost to corruption|set aside|damaged/)
     }
     report(context, {
       rows: [4, 5], fault: 'damaged database on the node',
       injection: 'bit flips, truncations, zeroed blocks, empty and missing files of log, table, MANIFEST and CURRENT, between two runs',
       rounds: count,
-      outcome: `started and drained every time; ${covered} records gone, all covered by gap records${unseen === 0 ? '' : `, but for ${unseen} at the end of a log that was cut after kill -9`}; ${quarantines} databases set aside; no wrong byte`
+      outcome: `started and drained every time; ${covered} records gone, all covered by gap records` +
+        `${unseen === 0 ? '' : `, but for ${unseen} at the end of a log that was cut after kill -9`}; ${quarantines} databases set aside; ` +
+        `no wrong byte${restarted(aborts)}`
     })
   })
 
@@ -71,6 +77,7 @@ describe('a damaged database', () => {
     const first = Math.floor(random.next() * damageKinds.length)
     let covered = 0
     let quarantines = 0
+    let aborts = 0
     for (let round = 0; round < count; round++) {
       const trims = random.chance(0.5)
       await using system = await FaultSystem.start({ edge: { set: trims ? ['lanes.telemetry.keepBytes=0B', 'lanes.alarms.keepBytes=0B'] : [] } })
@@ -97,6 +104,7 @@ describe('a damaged database', () => {
       system.expectVerdict(verdict, flawlessButForGaps, `round ${round}: ${what}${trims ? ', trimmed' : ''}`)
       covered += verdict.covered
       quarantines += await quarantined(system.cloud.dataDir)
+      aborts += system.cloud.aborts
       if (verdict.covered > 0) {
         expect(system.ledger.gaps.length, `${what}, seed ${seed}`).toBeGreaterThan(0)
         expect(await metricOf(system.cloud, 'holdfast_cloud_gaps_total') + await metricOf(system.cloud, 'holdfast_cloud_log_corrupt_entries_total'),
@@ -106,7 +114,7 @@ describe('a damaged database', () => {
     report(context, {
       rows: [4, 5], fault: 'damaged cloud log',
       injection: 'as on the node; the node had trimmed in half of the rounds', rounds: count,
-      outcome: `started and drained every time; ${covered} records gone, all covered by gap records; ${quarantines} logs set aside; no wrong byte`
+      outcome: `started and drained every time; ${covered} records gone, all covered by gap records; ${quarantines} logs set aside; no wrong byte${restarted(aborts)}`
     })
   })
 })

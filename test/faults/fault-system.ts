@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { SeededRandom } from '@holdfast/runtime'
 import { CutProxy } from '../harness/cut-proxy.ts'
-import { Fleet, drained } from '../harness/daemons.ts'
+import { Fleet, drained, outboxOf } from '../harness/daemons.ts'
 import type { Daemon, DaemonOptions } from '../harness/daemons.ts'
 import { Ledger, flawless } from '../harness/ledger.ts'
 import type { Verdict } from '../harness/ledger.ts'
@@ -107,8 +107,22 @@ export class FaultSystem implements AsyncDisposable {
   /** `settle`, and nothing may be wrong. */
   async settleFlawless(what: string, withinMs = 30_000): Promise<Verdict> {
     const verdict = await this.settle(withinMs)
-    this.expectVerdict(verdict, flawless, what)
+    const isFlawless = (Object.keys(flawless) as (keyof typeof flawless)[]).every(name => verdict[name] === flawless[name])
+    this.expectVerdict(verdict, flawless, isFlawless ? what : `${what}\n${await this.#evidence()}`)
     return verdict
+  }
+
+  /** What both sides say when something is wrong, and whether another reader sees the same. */
+  async #evidence(): Promise<string> {
+    const again = new Ledger('edge-1', this.publishers)
+    await again.read(this.cloud.endpoints.ops!)
+    return [
+      `a second reader: ${JSON.stringify(again.verdict())}`,
+      `the edge: ${JSON.stringify(await outboxOf(this.edge))}`,
+      `the cloud: ${await (await fetch(`${this.cloud.endpoints.ops}/v1/nodes`)).text()}`,
+      this.edge.log.slice(-8000),
+      this.cloud.log.slice(-4000)
+    ].join('\n')
   }
 
   expectVerdict(verdict: Verdict, expected: Partial<Verdict>, what: string): void {

@@ -32,6 +32,21 @@ export const trackRecord: readonly FoundBug[] = [
     reproducedBy: 'packages/store/src/level-seal.test.ts; test/faults/damage.test.ts'
   },
   {
+    what: 'A flipped bit in a block of a table made LevelDB abort the process, at this start and at every next one.',
+    foundBy: 'damaged cloud log, `flip-table`',
+    reproducedBy: 'packages/store/src/level-store.test.ts, damage on which LevelDB aborts the process'
+  },
+  {
+    what: 'While the ballast was written again nobody looked at free space: publishers passed the floor by as much as they could write meanwhile, LevelDB had no room left to sort, and every write failed.',
+    foundBy: 'disk of 64 MB, several rounds beside other load',
+    reproducedBy: 'packages/store/src/database.test.ts, the floor holds while the ballast is being written'
+  },
+  {
+    what: 'While the database was being opened again, /v1/outbox and the metrics said that nothing waits.',
+    foundBy: 'disk of 64 MB, several rounds beside other load',
+    reproducedBy: 'packages/store/src/outbox.test.ts, after a failed write the outbox goes on'
+  },
+  {
     what: 'At the free-space floor LevelDB ran out of space while it sorted, and every write after that failed; giving space back sorted tables in which nothing had been trimmed.',
     foundBy: 'disk of 64 MB, filled by publishers',
     reproducedBy: 'test/system/full-disk.test.ts'

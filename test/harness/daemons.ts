@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Endpoints } from '@holdfast/runtime'
@@ -46,6 +46,8 @@ export class Daemon {
   /** Standard error of all starts, newest at the end, at most about 256 KiB. */
   log = ''
   endpoints: Endpoints = {}
+  /** Starts that ended so. */
+  aborts = 0
   readonly #options: DaemonOptions
   #child: ChildProcess | undefined
 
@@ -58,12 +60,16 @@ export class Daemon {
   get pid(): number | undefined { return this.#child?.pid }
   get running(): boolean { return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null }
 
+  /** It ended by abort(), which a launcher of an older Node hands on as a code. */
+  get aborted(): boolean { return this.signal === 'SIGABRT' || this.#child?.exitCode === 128 + constants.signals.SIGABRT }
+
   /** The signal that ended it, if one did. */
   get signal(): NodeJS.Signals | null { return this.#child?.signalCode ?? null }
 
   /**
    * Starts it and waits until it is ready. A later start listens where the first one did, so that the other side finds
-   * it again; while somebody else's connection has that port, which the system gave it meanwhile, it is tried again.
+   * it again; while somebody else's connection has that port, which the system gave it meanwhile, it is tried again. So it is,
+   * as a supervisor does it, where LevelDB aborted it on damaged files; twice at most.
    * `environment` adds to the options'.
    */
   async start(environment: Readonly<Record<string, string>> = {}): Promise<void> {
@@ -71,7 +77,9 @@ export class Daemon {
       try {
         return await this.#startOnce(environment)
       } catch (error) {
-        if (this.running || performance.now() > deadline || !this.log.slice(-4000).includes('EADDRINUSE')) throw error
+        if (this.running || performance.now() > deadline) throw error
+        if (this.aborted && this.aborts < 2) this.aborts++
+        else if (!this.log.slice(-4000).includes('EADDRINUSE')) throw error
       }
     }
   }

@@ -1,4 +1,3 @@
-import { accessSync, constants } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -6,23 +5,8 @@ import { apply, batchOf, openTable, sentObject } from '../../packages/edgecore/s
 import { LevelStore } from '../../packages/store/src/index.ts'
 import { Fleet } from '../harness/daemons.ts'
 import type { Daemon } from '../harness/daemons.ts'
-import { check, missing, run } from './programs.ts'
-
-const isThere = (path: string): boolean => {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** Debian's, unpacked by install.sh. */
-const debian = join(process.env['TMPDIR'] ?? '/tmp', 'holdfast-system/kubernetes-client/usr/bin/kubectl')
-const programs = [
-  { name: 'the kubectl that is installed', path: 'kubectl', absent: missing('kubectl') },
-  { name: 'the kubectl of Debian', path: debian, absent: isThere(debian) ? undefined : `needs ${debian} (test/system/install.sh)` }
-]
+import { kubectls } from './kubectls.ts'
+import { check, run } from './programs.ts'
 
 let fleet: Fleet | undefined
 let edge: Daemon
@@ -60,7 +44,7 @@ async function fill(path: string): Promise<void> {
 }
 
 beforeAll(async () => {
-  if (programs.every(({ absent }) => absent !== undefined)) return
+  if (kubectls.every(({ absent }) => absent !== undefined)) return
   fleet = await Fleet.start()
   edge = await fleet.join('edge-1')
   await fleet.cloud.kill()
@@ -74,7 +58,7 @@ beforeAll(async () => {
 
 afterAll(async () => { await fleet?.[Symbol.asyncDispose]() })
 
-describe.each(programs)('$name, on a node without a network', ({ path, absent }) => {
+describe.each(kubectls)('$name, on a node without a network', ({ path, absent }) => {
   const local = (): string => join(edge.dataDir, 'local.kubeconfig')
   const kubectl = (args: readonly string[]): Promise<string> =>
     check(path, ['--kubeconfig', local(), '--cache-dir', join(fleet!.folder, 'kube-cache'), ...args])

@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,23 +8,8 @@ import { writeKubeconfig } from '../../packages/kube-api/src/server/kubeconfig.t
 import { SystemClock, SystemRandom, silentLog } from '../../packages/runtime/src/index.ts'
 import { Committer, LevelStore } from '../../packages/store/src/index.ts'
 import { until } from '../harness/daemons.ts'
-import { check, missing, run } from './programs.ts'
-
-const isThere = (path: string): boolean => {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** Debian's, unpacked by install.sh. */
-const debian = join(process.env['TMPDIR'] ?? '/tmp', 'holdfast-system/kubernetes-client/usr/bin/kubectl')
-const programs = [
-  { name: 'the kubectl that is installed', path: 'kubectl', absent: missing('kubectl') },
-  { name: 'the kubectl of Debian', path: debian, absent: isThere(debian) ? undefined : `needs ${debian} (test/system/install.sh)` }
-]
+import { kubectls } from './kubectls.ts'
+import { check, run } from './programs.ts'
 
 const manifest = `
 apiVersion: v1
@@ -99,7 +83,7 @@ let committer: Committer
 let api: EmbeddedKubeApi
 
 beforeAll(async () => {
-  if (programs.every(({ absent }) => absent !== undefined)) return
+  if (kubectls.every(({ absent }) => absent !== undefined)) return
   folder = await mkdtemp(join(tmpdir(), 'holdfast-kubectl-'))
   const [certificate, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
   await check('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
@@ -143,7 +127,7 @@ async function makeClientCertificate(): Promise<void> {
 
 const kubeconfigPath = (): string => join(folder, 'kubeconfig')
 
-describe.each(programs)('$name', ({ path, absent }) => {
+describe.each(kubectls)('$name', ({ path, absent }) => {
   const kubectl = (args: readonly string[], input = ''): Promise<string> =>
     check(path, ['--kubeconfig', kubeconfigPath(), ...args], { input })
   const refused = async (args: readonly string[], input = ''): Promise<string> => {

@@ -169,12 +169,12 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
 }
 
 /**
- * LevelDB sorts up to eight write buffers and what they overlap at a time, and needs as much free space again while it
- * does. It must find that above the floor, and after ENOSPC in what the ballast gives: a compaction that fails makes every
- * later write fail.
+ * LevelDB sorts up to twelve write buffers and the 10 MB that they overlap at a time, and needs as much free space again
+ * while it does. It must find that in floor and ballast together, and mostly in the ballast alone, where somebody else has
+ * filled the disk: a compaction that fails makes every later write fail.
  */
 function sortedAtATime(disk: EdgecoreConfig['disk']): { writeBufferBytes: number, tableBytes: number } {
-  const writeBufferBytes = Math.max(256 * 1024, Math.min(4 * 1024 * 1024, disk.freeFloorBytes / 16, disk.ballastBytes / 8))
+  const writeBufferBytes = Math.max(256 * 1024, Math.min(4 * 1024 * 1024, disk.freeFloorBytes / 24, disk.ballastBytes / 12))
   return { writeBufferBytes, tableBytes: Math.min(2 * 1024 * 1024, Math.max(1024 * 1024, writeBufferBytes)) }
 }
 

@@ -4,7 +4,8 @@ import type { ServerOptions as TlsServerOptions } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { endpointUrl } from './endpoints.ts'
 import { describeError, HoldfastError } from './errors.ts'
-import { listenFailure } from './listen-failure.ts'
+import { discardRest, listenOn, readBody, refuseUnparsed } from './http-message.ts'
+import type { BodyRefusals } from './http-message.ts'
 import type { Log } from './log.ts'
 import type { Service } from './service.ts'
 
@@ -158,7 +159,7 @@ export class HttpServer implements Service, AsyncDisposable {
       ? (await import('node:http')).createServer(limits)
       : (await import('node:https')).createServer({ ...options.tls, ...limits })
     const http = new HttpServer(server, options, routes, components)
-    await listen(server, options)
+    await listenOn(server, options)
     return http
   }
 
@@ -236,7 +237,7 @@ export class HttpServer implements Service, AsyncDisposable {
         headers: request.headers,
         remoteAddress: request.socket.remoteAddress ?? '',
         signal,
-        body: () => readBody(request, response, this.#options.bodyBytesMax)
+        body: () => readBody(request, response, this.#options.bodyBytesMax, bodyRefusals)
       })
     } catch (error) {
       if (error instanceof HttpProblem) return error.reply()
@@ -267,15 +268,6 @@ export class HttpServer implements Service, AsyncDisposable {
   }
 }
 
-async function listen(server: Server, options: HttpServerOptions): Promise<void> {
-  try {
-    server.listen(options.port, options.host)
-    await once(server, 'listening')
-  } catch (error) {
-    throw listenFailure(options.name, options, error)
-  }
-}
-
 function matched(pattern: readonly string[], segments: readonly string[]): Record<string, string> | undefined {
   if (pattern.length !== segments.length) return undefined
   const params: Record<string, string> = {}
@@ -300,44 +292,11 @@ function decoded(segment: string): string {
   }
 }
 
-function tooLarge(bytesMax: number): HttpProblem {
-  const detail = `a body may have ${bytesMax} bytes`
-  return new HttpProblem(413, { title: 'Body too large', detail, extensions: { bytesMax } })
-}
-
-/** The declared length is checked before a byte is read, and before `100 Continue`. */
-async function readBody(request: IncomingMessage, response: ServerResponse, bytesMax: number): Promise<Buffer> {
-  const declared = Number(request.headers['content-length'] ?? 0)
-  if (declared > bytesMax) throw tooLarge(bytesMax)
-  if (request.headers.expect !== undefined) response.writeContinue()
-  const chunks: Buffer[] = []
-  let length = 0
-  return new Promise((resolve, reject) => {
-    const settle = (result: Buffer | Error): void => {
-      request.off('data', take).off('end', end).off('error', settle).off('close', cut)
-      if (result instanceof Error) reject(result)
-      else resolve(result)
-    }
-    const take = (chunk: Buffer): void => {
-      length += chunk.length
-      if (length > bytesMax) settle(tooLarge(bytesMax))
-      else chunks.push(chunk)
-    }
-    const end = (): void => settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length))
-    const cut = (): void => settle(new HttpProblem(400, { title: 'Body cut short' }))
-    request.on('data', take).on('end', end).on('error', settle).on('close', cut)
-  })
-}
-
-/** Reads on past a refused body, so that the client sees the refusal; a body that goes on and on is cut. */
-function discardRest(request: IncomingMessage, bytesMax: number): void {
-  if (request.complete || request.destroyed) return
-  let length = 0
-  request.on('error', () => {})
-  request.on('data', (chunk: Buffer) => {
-    length += chunk.length
-    if (length > bytesMax) request.destroy()
-  })
+const bodyRefusals: BodyRefusals = {
+  tooLarge: bytesMax => new HttpProblem(413, {
+    title: 'Body too large', detail: `a body may have ${bytesMax} bytes`, extensions: { bytesMax }
+  }),
+  cutShort: () => new HttpProblem(400, { title: 'Body cut short' })
 }
 
 async function send(
@@ -360,17 +319,4 @@ async function send(
     if (!response.write(chunk)) await once(response, 'drain', { signal: gone })
   }
   response.end()
-}
-
-const refusals: Readonly<Record<string, string>> = {
-  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
-  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout'
-}
-
-function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (socket.writable && error.code !== 'ECONNRESET') {
-    const status = refusals[error.code ?? ''] ?? '400 Bad Request'
-    socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`)
-  }
-  socket.destroySoon()
 }

@@ -13,6 +13,8 @@ class Bench {
   nowMs = 0
   freeBytes = 1e9
   ballast = true
+  /** How long it takes to write the ballast. */
+  ballastWritten: Promise<void> | undefined
   /** Errors that the next openings fail with. */
   readonly openErrors: HoldfastError[] = []
   readonly salvaged: string[] = []
@@ -49,7 +51,10 @@ class Bench {
       space: {
         ballastBytes: 100,
         freeBytes: async () => this.freeBytes,
-        keepBallast: async () => { this.ballast = true },
+        keepBallast: async () => {
+          await this.ballastWritten
+          this.ballast = true
+        },
         giveUpBallast: async () => { this.ballast = false }
       },
       salvage: async (entries: AsyncIterable<StoreEntry>, store: Store) => {
@@ -226,6 +231,17 @@ describe('an unreadable store', () => {
     bench.openErrors.push(new HoldfastError('STORE_LOCKED', 'held'))
     await expect(bench.open()).rejects.toMatchObject({ code: 'STORE_LOCKED' })
   })
+})
+
+test('the floor holds while the ballast is being written', async () => {
+  const bench = new Bench()
+  const written = Promise.withResolvers<void>()
+  bench.ballastWritten = written.promise
+  const database = await bench.open()
+  bench.freeBytes = floorBytes - 1
+  await bench.until(() => database.low)
+  written.resolve()
+  await database.close()
 })
 
 test('the listener learns when space falls below the floor and when it is back', async () => {

@@ -62,6 +62,7 @@ export class Database {
   #uncheckedBytes = 0
   #checking = false
   #spaceTimer: { cancel(): void } | undefined
+  #restoring: Promise<void> | undefined
   #closed = false
 
   private constructor(options: DatabaseOptions, components: DatabaseComponents, opened: Opened) {
@@ -103,11 +104,12 @@ export class Database {
   get suspect(): boolean { return this.#suspect }
 
   /**
-   * Everybody who keeps something here has opened it and written down what may be missing. Until then each start finds the
-   * store suspect. After a reopening this happens by itself, behind the hooks.
+   * Everybody who keeps something here has opened it and written down what may be missing. Until then a store that is
+   * suspect stays so over restarts, and the next start verifies it whole. After a reopening this happens by itself, behind
+   * the hooks.
    */
   async trust(): Promise<void> {
-    if (this.#suspect) await this.#components.opener.trust()
+    await this.#components.opener.trust()
     this.#suspect = false
   }
 
@@ -128,6 +130,8 @@ export class Database {
     this.#closed = true
     this.#spaceTimer?.cancel()
     await this.#recovering
+    if (this.#restoring !== undefined) await this.#components.space.giveUpBallast()
+    await this.#restoring
     await this.committer.close()
     await this.#store.close()
   }
@@ -186,7 +190,10 @@ export class Database {
         })
         this.#onLow(low)
       }
-      if (this.freeBytes > restoreFactor * this.#options.freeFloorBytes + space.ballastBytes) await space.keepBallast()
+      if (this.freeBytes > restoreFactor * this.#options.freeFloorBytes + space.ballastBytes) {
+        // Not waited for: whoever writes meanwhile may reach the floor.
+        this.#restoring ??= this.#restoreBallast()
+      }
       if (low && this.committer.failure === undefined && clock.monotonicMs() - this.#reclaimedMs > reclaimIntervalMs) {
         this.#reclaimedMs = clock.monotonicMs()
         await this.#reclaim()
@@ -197,6 +204,15 @@ export class Database {
     this.#checking = false
     this.#spaceTimer?.cancel()
     if (!this.#closed) this.#spaceTimer = clock.after(spaceCheckIntervalMs, () => { void this.#checkSpace() })
+  }
+
+  async #restoreBallast(): Promise<void> {
+    try {
+      await this.#components.space.keepBallast()
+    } catch (error) {
+      this.#components.log.warn('the ballast could not be written', { error: describeError(error) })
+    }
+    this.#restoring = undefined
   }
 }
 

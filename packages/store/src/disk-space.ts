@@ -7,7 +7,7 @@ export interface DiskSpace {
   freeBytes(): Promise<number>
   /** Size of the reserve. */
   readonly ballastBytes: number
-  /** Makes the reserve where it is missing. */
+  /** Makes the reserve where it is missing; stops where it is given up meanwhile. */
   keepBallast(): Promise<void>
   /** Gives the reserve back to the file system. Idempotent. */
   giveUpBallast(): Promise<void>
@@ -17,6 +17,7 @@ export interface DiskSpace {
 export class FileDiskSpace implements DiskSpace {
   readonly ballastBytes: number
   readonly #path: string
+  #wanted = false
 
   /** `path` of the ballast file; its folder exists. 0 bytes: no ballast. */
   constructor(path: string, ballastBytes: number) {
@@ -33,13 +34,14 @@ export class FileDiskSpace implements DiskSpace {
     if (this.ballastBytes === 0) return
     const found = await stat(this.#path).catch(() => undefined)
     if (found?.size === this.ballastBytes) return
+    this.#wanted = true
     const file = await open(this.#path, 'w', 0o600)
     try {
       const chunk = Buffer.alloc(Math.min(1024 * 1024, this.ballastBytes))
-      for (let at = 0; at < this.ballastBytes; at += chunk.length) {
+      for (let at = 0; at < this.ballastBytes && this.#wanted; at += chunk.length) {
         await file.write(chunk, 0, Math.min(chunk.length, this.ballastBytes - at), at)
       }
-      await file.sync()
+      if (this.#wanted) await file.sync()
     } catch (error) {
       await unlink(this.#path).catch(() => undefined)
       throw error
@@ -49,6 +51,7 @@ export class FileDiskSpace implements DiskSpace {
   }
 
   async giveUpBallast(): Promise<void> {
+    this.#wanted = false
     await unlink(this.#path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error
     })

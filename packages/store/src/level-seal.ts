@@ -1,10 +1,12 @@
-import { open as openFile, readFile, readdir, rm, unlink } from 'node:fs/promises'
+import { open as openFile, readFile, readdir, rm, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
+import { syncFolder } from '@holdfast/runtime'
 
 /** LevelDB leaves files alone whose names mean nothing to it. */
 const sealName = 'CLOSED'
 const suspectName = 'SUSPECT'
+const openingsName = 'OPENINGS'
 const logName = /^\d+\.log$/
 
 /**
@@ -43,18 +45,9 @@ export async function isMarkedSuspect(folder: string): Promise<boolean> {
 
 /** Idempotent. */
 export async function removeSuspectMark(folder: string): Promise<void> {
-  await rm(join(folder, suspectName), { force: true })
+  if (!await isMarkedSuspect(folder)) return
+  await rm(join(folder, suspectName))
   await syncFolder(folder)
-}
-
-/** Makes what was created, renamed or deleted in a folder durable. */
-export async function syncFolder(path: string): Promise<void> {
-  const folder = await openFile(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
 }
 
 /** What is in a folder; nothing where there is none. */
@@ -96,3 +89,30 @@ export async function brokenSeals(folder: string): Promise<string[]> {
   }
   return broken
 }
+
+/** After so many openings in a row that no close followed, tables are verified before the next. */
+const openingsUnverifiedMax = 3
+
+/**
+ * Notes that the folder is about to be opened. True where its tables have to be verified before: LevelDB meets some
+ * damage with an abort of the process, which leaves nothing behind but this note. It is that the opening before did not
+ * reach `noteOpened`, or that several in a row were not closed: reads and compactions abort, too. Best effort and not
+ * fsynced: an abort leaves the system's memory alone, and where a note is missing nothing is verified.
+ */
+export async function noteOpening(folder: string): Promise<boolean> {
+  const [head, count, opened] = (await readFile(join(folder, openingsName), 'latin1').catch(() => '')).split(/[ \n]/)
+  const before = head === 'holdfast-1' ? Number(count) || 0 : 0
+  const verify = (before > 0 && opened !== 'opened') || before >= openingsUnverifiedMax
+  await writeFile(join(folder, openingsName), `holdfast-1 ${verify ? 1 : before + 1} opening\n`).catch(() => undefined)
+  return verify
+}
+
+/** What was noted last has been opened, and read by all who load something from it. */
+export async function noteOpened(folder: string): Promise<void> {
+  const path = join(folder, openingsName)
+  const note = await readFile(path, 'latin1').catch(() => '')
+  if (note.endsWith(' opening\n')) await writeFile(path, note.replace(' opening\n', ' opened\n')).catch(() => undefined)
+}
+
+/** The folder was closed. */
+export async function forgetOpenings(folder: string): Promise<void> { await rm(join(folder, openingsName), { force: true }) }

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { copyFile, mkdtemp, mkdir, readFile, readdir, rename, rm, truncate, unlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { HoldfastError, silentLog, SystemClock } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
@@ -290,6 +291,72 @@ describe('a LevelStore and its opener', () => {
     const fresh = await opener.open()
     expect(await fresh.scan({ gte: Buffer.of(0), lt: Buffer.of(0xff) })).toEqual([])
     await fresh.close()
+  })
+
+  describe('damage on which LevelDB aborts the process', () => {
+    const program = fileURLToPath(new URL('testing/open-process.ts', import.meta.url))
+
+    /** A process of its own opens the store: how far it came, and the signal or the error that ended it. */
+    async function opened(): Promise<string> {
+      const { promise, resolve } = Promise.withResolvers<string>()
+      execFile(process.execPath, [program, folder], (error, stdout, stderr) => {
+        resolve(`${stdout.replaceAll('\n', ' ')}${error?.signal ?? /STORE_\w+/.exec(stderr)?.[0]}`)
+      })
+      return await promise
+    }
+
+    const anew = (): StoreOpener => levelStoreOpener({ path, quarantineDir }, { log, clock })
+
+    /** Changes one byte of a table's first block, whose entries begin: shared bytes of the key, own ones, value's, key. */
+    async function change(at: number, byte: number): Promise<void> {
+      const table = (await filesOf(path, '.ldb'))[0]!
+      const bytes = await readFile(table)
+      bytes[at] = byte
+      await writeFile(table, bytes)
+    }
+
+    it('is met once: the next opening verifies the tables and finds it', async () => {
+      await fill(1000)
+      await change(1, 3)
+      expect(await opened()).toBe('SIGABRT')
+      await expect(anew().open()).rejects.toMatchObject({
+        code: 'STORE_CORRUPT', message: expect.stringMatching(/\d+\.ldb: block at 0 /) as string
+      })
+      expect((await salvaged(await quarantine())).size).toBeGreaterThan(970)
+    })
+
+    it('is met three times where reading passes it by and only a compaction does not', async () => {
+      await fill(1000)
+      // The first key comes behind the second now.
+      await change(4, 'z'.charCodeAt(0))
+      for (let n = 0; n < 3; n++) expect(await opened()).toBe('trusted SIGABRT')
+      await expect(anew().open()).rejects.toMatchObject({ code: 'STORE_CORRUPT' })
+    })
+
+    it('is not looked for behind fewer kills, nor behind a close', async () => {
+      await fill(1000)
+      const verified = (): boolean => damages.some(damage => (damage as { message: string }).message.includes('verified'))
+      for (let n = 0; n < 2; n++) expect(await opened()).toBe('trusted compacted SIGKILL')
+      const store = await anew().open()
+      expect(verified()).toBe(false)
+      await store.close()
+      for (let n = 0; n < 3; n++) expect(await opened()).toBe('trusted compacted SIGKILL')
+      // What a kill leaves of a table that was being written.
+      await writeFile(join(path, '009999.ldb'), Buffer.alloc(10_000, 7))
+      await (await anew().open()).close()
+      expect(verified()).toBe(true)
+      expect(await readdir(path)).not.toContain('OPENINGS')
+    })
+
+    it('is not looked for while another process has the store open, whose files change under the eyes', async () => {
+      await fill(1000)
+      const store = await anew().open()
+      await writeFile(join(path, 'OPENINGS'), 'holdfast-1 1 opening\n')
+      await change(4, 'z'.charCodeAt(0))
+      expect(await opened()).toBe('STORE_LOCKED')
+      expect(await readdir(folder)).toEqual(['db'])
+      await store.close()
+    })
   })
 
   it('opens a folder in which the making of a database was cut short', async () => {

@@ -1,11 +1,13 @@
-import { mkdir, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { link, mkdir, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { HoldfastError, describeError, hasCode } from '@holdfast/runtime'
+import { HoldfastError, describeError, hasCode, syncFolder } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
 import { Level } from 'level'
 import type { StoreErrorCode } from './error-codes.ts'
-import { brokenSeals, isMarkedSuspect, markSuspect, namesIn, removeSeal, removeSuspectMark, sealLogs, syncFolder } from './level-seal.ts'
-import { damagedLogRecords, salvageLevelFiles } from './level-salvage.ts'
+import {
+  brokenSeals, forgetOpenings, isMarkedSuspect, markSuspect, namesIn, noteOpened, noteOpening, removeSeal, removeSuspectMark, sealLogs
+} from './level-seal.ts'
+import { damagedLogRecords, damagedTableBlocks, salvageLevelFiles } from './level-salvage.ts'
 import { scanBytesMaxDefault } from './sorted-entries.ts'
 import type { FillStore, ScanOptions, Store, StoreEntry, StoreOpener, WriteOp } from './store.ts'
 
@@ -127,7 +129,7 @@ export class LevelStore implements Store {
     await this.#db.close()
     if (this.#failure !== undefined) return
     // Best effort: without a seal the next start takes this for a crash.
-    await sealLogs(this.#path).catch(() => undefined)
+    await sealLogs(this.#path).then(() => forgetOpenings(this.#path)).catch(() => undefined)
   }
 
   async #drain(): Promise<void> {
@@ -208,6 +210,7 @@ const unfinished = '.unfinished'
  * Opens the LevelStore at `path`. `rebuild` renames it to `<quarantineDir>/<wall time in ms>-<n>.unfinished`, fills
  * `<path>.new`, renames that to `path`, which is the moment from which it counts, and then takes `.unfinished` away: each
  * name says what is done, and each step is fsynced before the next. A file `SUSPECT` in the store's folder is the mark.
+ * LevelDB aborts the process on some damage: the next opening then finds it by itself (level-seal.ts, `noteOpening`).
  */
 export function levelStoreOpener(
   options: LevelStoreOpenerOptions,
@@ -216,6 +219,8 @@ export function levelStoreOpener(
   const { path, quarantineDir } = options
   const { log, clock } = components
   const parts = `${path}.new`
+  /** What this process survived needs no note. */
+  let noted = false
 
   /** The place of a store that was set aside and not taken over from, without its suffix; undefined where `path` is whole. */
   async function unfinishedPlace(): Promise<string | undefined> {
@@ -263,11 +268,23 @@ export function levelStoreOpener(
     await markSuspect(parts)
   }
 
+  async function refuseDamagedTables(): Promise<void> {
+    log.warn('the last processes that had the store open did not close it: its tables are verified', { path })
+    const damage = await whileLocked(path, () => damagedTableBlocks(path))
+    if (damage.length === 0) return
+    const others = damage.length > 1 ? ` and ${damage.length - 1} other parts are damaged` : ''
+    throw new HoldfastError('STORE_CORRUPT', `${path}: open: ${damage[0]}${others}`)
+  }
+
   return {
     async open() {
       const place = await mapped(path, 'open', unfinishedPlace)
       if (place !== undefined) {
         throw new HoldfastError('STORE_CORRUPT', `${path}: open: what can be read of ${place} has not been taken over yet`)
+      }
+      if (!noted) {
+        noted = true
+        if (await noteOpening(path)) await refuseDamagedTables()
       }
       return await LevelStore.open(options)
     },
@@ -280,7 +297,10 @@ export function levelStoreOpener(
       }
       return damage.length > 0 || await isMarkedSuspect(path)
     }),
-    trust: () => mapped(path, 'check', () => removeSuspectMark(path)),
+    trust: () => mapped(path, 'check', async () => {
+      await noteOpened(path)
+      await removeSuspectMark(path)
+    }),
     rebuild: fill => mapped(path, 'rebuild', async () => {
       const place = await unfinishedPlace() ?? await setAside()
       await fillParts(place, fill)
@@ -304,6 +324,27 @@ export async function* salvageStore(place: string, log: Log): AsyncGenerator<Sto
     throw storeError(place, 'salvage', error)
   } finally {
     if (damages > 0) log.warn('salvage left out damaged parts', { place, damages, damage })
+  }
+}
+
+/**
+ * Runs a task while no process has the LevelDB in `path` open, without opening it: LevelDB locks the file LOCK, and here an
+ * empty database has the same file, under a second name. Rejects with `STORE_LOCKED`.
+ */
+async function whileLocked<T>(path: string, task: () => Promise<T>): Promise<T> {
+  const holder = `${path}.lock`
+  await rm(holder, { recursive: true, force: true })
+  await mkdir(holder)
+  const db = new Level(holder)
+  try {
+    await link(join(path, 'LOCK'), join(holder, 'LOCK'))
+    await db.open()
+    return await task()
+  } catch (error) {
+    throw storeError(path, 'open', error)
+  } finally {
+    await db.close()
+    await rm(holder, { recursive: true, force: true })
   }
 }
 

@@ -84,8 +84,8 @@ export class OutboxLane {
   oldestUptimeMs: number | undefined
   /** A scan is going on that reads and drops must not overtake. */
   busy = false
-  /** The space of everything below was given back. */
-  reclaimed = 0
+  /** The space of everything below was given back, by so many passes. */
+  reclaimed = { below: 0, passes: 0 }
   /** What `outboxAcked` would say differs from what it says. */
   dirty = false
 

@@ -783,7 +783,22 @@ test('after a failed write the outbox goes on in new epochs with what the disk h
   await expect(it.append(['refused'])).rejects.toMatchObject({ code: 'STORE_FAILED' })
   await it.store.close()
   it.store = await it.disk.open()
+  // An outbox that is being read is not an empty one.
+  const waiting: number[] = []
+  const { store } = it
+  it.store = {
+    write: (ops, options, onDone) => { store.write(ops, options, onDone) },
+    get: key => store.get(key),
+    scan: options => {
+      waiting.push(it.status().records)
+      return store.scan(options)
+    },
+    compact: (gte, lt) => store.compact(gte, lt),
+    close: () => store.close()
+  }
   await it.outbox.reopen(it.store, false)
+  expect(waiting.length).toBeGreaterThan(1)
+  expect(Math.min(...waiting)).toBe(1)
   it.committer.resume(it.store)
   await it.append(['c'])
   const texts = await it.texts()

@@ -75,6 +75,7 @@ const dropStepBytes = 256 * 1024
 /** How far a `drop-oldest` lane may pass its bound while room is being made; then it refuses for a moment. */
 const dropSlackBytes = 4 * 1024 * 1024
 const ageCheckIntervalMs = 5000
+const reclaimPassesMax = 2
 /** What could not be read is tried again after this. */
 const readRetryDelayMs = 1000
 /** Epochs that Hello names over all lanes, about, and how many acknowledged ones of a lane are among them. */
@@ -99,6 +100,8 @@ export class Outbox {
   #uptimeBaseMs = 0
   #openedMs = 0
   #refusal: HoldfastError | undefined
+  /** While lanes are read anew, over attempts that fail. */
+  #statusBefore: LaneStatus[] | undefined
   #tailBytes = 0
   #trimmedMs = -Infinity
   #trimTimer: { cancel(): void } | undefined
@@ -129,7 +132,9 @@ export class Outbox {
    */
   async reopen(store: Store, suspect: boolean): Promise<void> {
     this.#store = store
+    this.#statusBefore ??= this.status()
     await this.#load(suspect)
+    this.#statusBefore = undefined
     for (const lane of this.#lanes.values()) this.#tellAvailable(lane)
   }
 
@@ -288,9 +293,10 @@ export class Outbox {
     return lane.epochs.slice(from, from + Math.max(2 * helloEpochsBefore, share))
   }
 
+  /** While a store that was opened anew is being read: what was known before. */
   status(): LaneStatus[] {
     const uptimeMs = this.uptimeMs()
-    return this.lanes.map(lane => ({
+    return this.#statusBefore ?? this.lanes.map(lane => ({
       lane: lane.name,
       epoch: lane.epoch ?? null,
       firstOffset: lane.first,
@@ -707,13 +713,15 @@ export class Outbox {
   }
 
   /**
-   * Gives the space of what was trimmed since the last call back to the file system. Where nothing was, nothing is done:
-   * to sort what has to stay takes free space, and gives none.
+   * Gives the space of what was trimmed since the last call back to the file system. Where nothing was for two calls, nothing
+   * is done: to sort what has to stay takes free space, and gives none. The second pass is for files that a read still
+   * held in the first: LevelDB deletes them at the end of the next compaction, which may be long in coming.
    */
   async reclaim(): Promise<void> {
     for (const lane of this.#lanes.values()) {
-      if (lane.first === lane.reclaimed) continue
-      lane.reclaimed = lane.first
+      const { below, passes } = lane.reclaimed
+      if (lane.first === 0 || (lane.first === below && passes >= reclaimPassesMax)) continue
+      lane.reclaimed = { below: lane.first, passes: lane.first === below ? passes + 1 : 1 }
       await this.#store.compact(offsetKey(tables.outboxBatch, lane.id, 0), offsetKey(tables.outboxBatch, lane.id, lane.first))
     }
   }

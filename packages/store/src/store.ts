@@ -65,7 +65,10 @@ export interface StoreOpener {
    * so that entries may be missing anywhere, at the end too. Stays true, over restarts and openings, until `trust`.
    */
   suspect(): Promise<boolean>
-  /** What may be missing is written down: the store is suspect no more. */
+  /**
+   * All that is loaded from the store has been read, and what may be missing is written down: it is suspect no more. To be
+   * called after every `open`: one that a process died of, before this call, has the next `open` verify the whole store.
+   */
   trust(): Promise<void>
   /**
    * Sets an unreadable store aside, never deleting it, and puts one that `fill` has filled in its place, as one step: where

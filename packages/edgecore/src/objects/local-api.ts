@@ -67,7 +67,7 @@ export class LocalApi implements Service {
     const { certificatePem, keyPem } = await loadServingCertificate(folder, names, { random })
     const token = await loadToken(join(folder, 'token'), random)
     const server = await KubeApiServer.open({
-      name: 'local-api', host, port,
+      name: 'localApi', host, port,
       tls: { certificatePem, keyPem },
       tokens: [{ token, user: localUser }],
       version: {

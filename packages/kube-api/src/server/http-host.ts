@@ -1,10 +1,10 @@
 // HTTP for the API. @holdfast/runtime's HttpServer is not used because it answers from a table of routes of fixed length,
 // refuses with RFC 9457 problems where clients of Kubernetes expect a Status, and hides the socket whose certificate names
-// the client. The rules of reading, sending and stopping are the same.
+// the client.
 import { once } from 'node:events'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
-import { endpointUrl, HoldfastError, type Clock } from '@holdfast/runtime'
+import { discardRest, endpointUrl, listenOn, readBody, refuseUnparsed, type BodyRefusals, type Clock } from '@holdfast/runtime'
 import { kubeApiServerLimits as limits } from './limits.ts'
 import { badRequest, bodyTooLarge } from './refusals.ts'
 
@@ -16,7 +16,7 @@ export interface TlsMaterial {
 }
 
 export interface HttpHostOptions {
-  /** For log lines and errors. */
+  /** Of the configuration's section with its host and port; for log lines and errors. */
   readonly name: string
   readonly host: string
   /** 0 takes any free port. */
@@ -47,6 +47,7 @@ export interface ApiReply {
 export type ApiHandler = (exchange: HttpExchange) => Promise<ApiReply>
 
 const chunkBytes = 65_536
+const bodyRefusals: BodyRefusals = { tooLarge: bodyTooLarge, cutShort: () => badRequest('the body was cut short') }
 
 export class HttpHost implements AsyncDisposable {
   readonly #options: HttpHostOptions
@@ -95,13 +96,7 @@ export class HttpHost implements AsyncDisposable {
         ...bounds
       })
     const host = new HttpHost(server, options, handler, clock)
-    try {
-      server.listen(options.port, options.host)
-      await once(server, 'listening')
-    } catch (error) {
-      const { name, host: address, port } = options
-      throw new HoldfastError('LISTEN_FAILED', `${name}: cannot listen on ${address}:${port}`, { cause: error })
-    }
+    await listenOn(server, options)
     return host
   }
 
@@ -135,7 +130,7 @@ export class HttpHost implements AsyncDisposable {
       const reply = await this.#handler({
         request,
         signal: AbortSignal.any([gone.signal, this.#stop.signal]),
-        body: () => readBody(request, response)
+        body: () => readBody(request, response, limits.bodyBytesMax.value, bodyRefusals)
       })
       if (this.#stop.signal.aborted) response.setHeader('connection', 'close')
       await this.#send(reply, request, response, gone.signal)
@@ -143,7 +138,7 @@ export class HttpHost implements AsyncDisposable {
       // The status line has gone out or the client has: cutting the connection is all that can still be said.
       response.destroy()
     } finally {
-      discardRest(request)
+      discardRest(request, limits.bodyBytesMax.value)
       // A connection that is kept alive for a next request would keep the server from closing.
       if (this.#stop.signal.aborted) this.#clock.soon(() => this.#server.closeIdleConnections())
     }
@@ -188,52 +183,4 @@ export class HttpHost implements AsyncDisposable {
       cut.cancel()
     }
   }
-}
-
-/** The declared length is checked before a byte is read, and before `100 Continue`. */
-async function readBody(request: IncomingMessage, response: ServerResponse): Promise<Buffer> {
-  const bytesMax = limits.bodyBytesMax.value
-  if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw bodyTooLarge(bytesMax)
-  if (request.headers.expect !== undefined) response.writeContinue()
-  const chunks: Buffer[] = []
-  let length = 0
-  return new Promise((resolve, reject) => {
-    const settle = (result: Buffer | Error): void => {
-      request.off('data', take).off('end', end).off('error', settle).off('close', cut)
-      if (result instanceof Error) reject(result)
-      else resolve(result)
-    }
-    const take = (chunk: Buffer): void => {
-      length += chunk.length
-      if (length > bytesMax) settle(bodyTooLarge(bytesMax))
-      else chunks.push(chunk)
-    }
-    const end = (): void => settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length))
-    const cut = (): void => settle(badRequest('the body was cut short'))
-    request.on('data', take).on('end', end).on('error', settle).on('close', cut)
-  })
-}
-
-/** Reads on past a refused body, so that the client sees the refusal; a body that goes on and on is cut. */
-function discardRest(request: IncomingMessage): void {
-  if (request.complete || request.destroyed) return
-  let length = 0
-  request.on('error', () => {})
-  request.on('data', (chunk: Buffer) => {
-    length += chunk.length
-    if (length > limits.bodyBytesMax.value) request.destroy()
-  })
-}
-
-const unparsed: Readonly<Record<string, string>> = {
-  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
-  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout'
-}
-
-function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (socket.writable && error.code !== 'ECONNRESET') {
-    const status = unparsed[error.code ?? ''] ?? '400 Bad Request'
-    socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`)
-  }
-  socket.destroySoon()
 }
