@@ -9,8 +9,11 @@ import { generatorCeiling } from './generator-ceiling.ts'
 import { kill } from './h-kill.ts'
 import { diskBytes } from './i-disk-bytes.ts'
 import { stuckSubscriber } from './j-stuck-subscriber.ts'
+import { watchFanOut } from './k-watch-fanout.ts'
+import { edgeObjects } from './l-edge-objects.ts'
 
 /** Every question that is asked, in the order of the page. */
 export const benchRows: readonly BenchRow[] = [
-  generatorCeiling, throughput, latency, outageRow, singleCommits, memory, wireBytes, kill, diskBytes, stuckSubscriber
+  generatorCeiling, throughput, latency, outageRow, singleCommits, memory, wireBytes, kill, diskBytes, stuckSubscriber,
+  watchFanOut, edgeObjects
 ]
