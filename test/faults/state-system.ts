@@ -16,6 +16,9 @@ export const node = 'edge-1'
 /** O6: from the last fault until both sides are equal. Back-offs of 30 s, twice, on a machine that does other things too. */
 export const convergenceMs = 90_000
 
+/** Everything takes minutes: where nothing else is asked for, only the cases are run in which most can go wrong. */
+export const isFull = process.env['ROUNDS'] !== undefined
+
 export interface StateSystemOptions {
   /** Number of the test: its random moments are its own. */
   readonly test: number

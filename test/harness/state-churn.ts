@@ -116,7 +116,7 @@ export class StateChurn {
 
   /** Everything that was wanted until now may go: the cluster itself has changed, or is not the same. */
   forget(): void {
-    for (const [, id] of this.#wanted(this.#known)) this.unwanted.add(id)
+    for (const collection of collections) for (const object of this.#known[collection]) this.unwanted.add(identityOf(collection, object))
     this.#isKnown = false
     this.#known = { serviceaccounts: [], secrets: [], configmaps: [], services: [], pods: [], nodes: [] }
   }
@@ -197,20 +197,31 @@ export class StateChurn {
     this.#written.set(id, contents.add(contentOf(object)))
   }
 
-  #wanted(documents: Documents): Map<string, string> {
-    return new Map([...wantedOf(this.#node, documents)].map(([place, object]) =>
-      [place, identityOf(place.slice(0, place.indexOf(' ')) as Collection, object)]))
+  /** What the node is to have for sure: a Pod that is being deleted may go at any time, with what only it names. */
+  #wanted(documents: Documents): Set<string> {
+    const pods = documents.pods.filter(({ metadata }) => metadata['deletionTimestamp'] === undefined)
+    return new Set([...wantedOf(this.#node, { ...documents, pods })].map(([place, object]) =>
+      identityOf(place.slice(0, place.indexOf(' ')) as Collection, object)))
   }
 
   #mayGo(collection: Changed, before: Document, after: Document | undefined): void {
-    const then = this.#wanted(withObject(this.#known, collection, before.metadata.name, after))
-    for (const [place, id] of this.#wanted(this.#known)) if (then.get(place) !== id) this.unwanted.add(id)
+    this.#differ(withObject(this.#known, collection, before.metadata.name, after))
   }
 
   #becomes(documents: Documents): void {
-    const then = this.#wanted(documents)
-    for (const [place, id] of this.#wanted(this.#known)) if (then.get(place) !== id) this.unwanted.add(id)
+    this.#differ(documents)
     this.#known = documents
+  }
+
+  /** Whatever is there before or behind a change, and is not wanted behind it, may go. */
+  #differ(documents: Documents): void {
+    const wanted = this.#wanted(documents)
+    for (const collection of collections) {
+      for (const object of [...this.#known[collection], ...documents[collection]]) {
+        const id = identityOf(collection, object)
+        if (!wanted.has(id)) this.unwanted.add(id)
+      }
+    }
   }
 
   // ── what is written ────────────────────────────────────────────────────────────────────────────────────────────────
