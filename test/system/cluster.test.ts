@@ -48,7 +48,14 @@ const pod = {
 }
 const settings = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'settings' }, data: { colour: 'blue' } }
 
-interface PodAnswer { readonly status: { readonly reason?: string } }
+/** What a cluster's admission gives to a Pod that says nothing of it. */
+const defaultTolerations = ['not-ready', 'unreachable'].map(what =>
+  ({ key: `node.kubernetes.io/${what}`, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 }))
+
+interface PodAnswer {
+  readonly spec: { readonly tolerations: readonly { readonly tolerationSeconds?: number }[] }
+  readonly status: { readonly reason?: string }
+}
 interface NodeAnswer { readonly status: { readonly conditions: readonly { readonly type: string, readonly status: string }[] } }
 
 /** From an empty cluster to a Pod on the node, its status back, and the Pod gone again. */
@@ -58,7 +65,9 @@ async function servesNode(cluster: KubeHttp, edge: Daemon): Promise<void> {
     return status === 200 && body.status.conditions.some(({ type, status: is }) => type === 'Ready' && is === 'True')
   })
   await cluster.check('POST', configMaps, settings)
-  await cluster.check('POST', pods, pod)
+  await cluster.check('POST', pods, { ...pod, spec: { ...pod.spec, tolerations: defaultTolerations } })
+  await until('nothing evicts the pod while its node is away', async () =>
+    (await cluster.check<PodAnswer>('GET', `${pods}/web`)).spec.tolerations.every(({ tolerationSeconds }) => tolerationSeconds === undefined))
   await until('the pod and what it names are on the node', async () =>
     await objectsOf(edge, 'pods') === 1 && await objectsOf(edge, 'configmaps') === 1)
   await until('its status is in the cluster', async () =>

@@ -5,7 +5,7 @@ import { apply, batchOf, openTable, sentObject } from '../../packages/edgecore/s
 import { LevelStore } from '../../packages/store/src/index.ts'
 import { Fleet } from '../harness/daemons.ts'
 import type { Daemon } from '../harness/daemons.ts'
-import { kubectls } from './kubectls.ts'
+import { kubectlPrograms } from './kubectl-program.ts'
 import { check, run } from './programs.ts'
 
 let fleet: Fleet | undefined
@@ -44,7 +44,7 @@ async function fill(path: string): Promise<void> {
 }
 
 beforeAll(async () => {
-  if (kubectls.every(({ absent }) => absent !== undefined)) return
+  if (kubectlPrograms.every(({ absent }) => absent !== undefined)) return
   fleet = await Fleet.start()
   edge = await fleet.join('edge-1')
   await fleet.cloud.kill()
@@ -58,7 +58,7 @@ beforeAll(async () => {
 
 afterAll(async () => { await fleet?.[Symbol.asyncDispose]() })
 
-describe.each(kubectls)('$name, on a node without a network', ({ path, absent }) => {
+describe.each(kubectlPrograms)('$name, on a node without a network', ({ path, absent }) => {
   const local = (): string => join(edge.dataDir, 'local.kubeconfig')
   const kubectl = (args: readonly string[]): Promise<string> =>
     check(path, ['--kubeconfig', local(), '--cache-dir', join(fleet!.folder, 'kube-cache'), ...args])

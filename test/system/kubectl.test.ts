@@ -8,7 +8,7 @@ import { writeKubeconfig } from '../../packages/kube-api/src/server/kubeconfig.t
 import { SystemClock, SystemRandom, silentLog } from '../../packages/runtime/src/index.ts'
 import { Committer, LevelStore } from '../../packages/store/src/index.ts'
 import { until } from '../harness/daemons.ts'
-import { kubectls } from './kubectls.ts'
+import { kubectlPrograms } from './kubectl-program.ts'
 import { check, run } from './programs.ts'
 
 const manifest = `
@@ -83,7 +83,7 @@ let committer: Committer
 let api: EmbeddedKubeApi
 
 beforeAll(async () => {
-  if (kubectls.every(({ absent }) => absent !== undefined)) return
+  if (kubectlPrograms.every(({ absent }) => absent !== undefined)) return
   folder = await mkdtemp(join(tmpdir(), 'holdfast-kubectl-'))
   const [certificate, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
   await check('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
@@ -127,7 +127,7 @@ async function makeClientCertificate(): Promise<void> {
 
 const kubeconfigPath = (): string => join(folder, 'kubeconfig')
 
-describe.each(kubectls)('$name', ({ path, absent }) => {
+describe.each(kubectlPrograms)('$name', ({ path, absent }) => {
   const kubectl = (args: readonly string[], input = ''): Promise<string> =>
     check(path, ['--kubeconfig', kubeconfigPath(), ...args], { input })
   const refused = async (args: readonly string[], input = ''): Promise<string> => {

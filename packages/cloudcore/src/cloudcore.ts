@@ -56,7 +56,9 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
     cloudLog, clock, log, failpoint,
     stateOf: node => controllers?.stateOf(node)
   })
-  const controllers = access === undefined ? undefined : new Controllers({ access }, { links: hub, clock, random, log })
+  const controllers = access === undefined ? undefined : new Controllers({
+    access, keepPods: config.kube.mode === 'cluster' && config.kube.podsWhenAway === 'keep'
+  }, { links: hub, clock, random, log })
   metrics.watchHub(hub)
   metrics.watchLog(cloudLog)
   if (embedded !== undefined) metrics.watchEmbeddedKubernetes(embedded)

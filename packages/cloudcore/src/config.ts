@@ -33,7 +33,10 @@ export const cloudcoreSchema = section({
     freeFloorBytes: bytes({ min: 2 ** 20, max: 2 ** 40 }).prefault('64MiB')
       .describe('Free space below which the embedded API takes no new objects and none that grow.'),
     kubeconfig: filePath().optional()
-      .describe('Kubeconfig of the cluster, with mode cluster; without it, the service account of the Pod that this runs in.')
+      .describe('Kubeconfig of the cluster, with mode cluster; without it, the service account of the Pod that this runs in.'),
+    podsWhenAway: oneOf(['keep', 'evict']).prefault('keep')
+      .describe('With mode cluster: keep gives Pods of edge nodes tolerations without an end in place of the default five minutes; '
+        + 'with evict, the cluster takes them from a node that is away.')
   }),
   retention: section({
     bytesMax: bytes({ min: 2 ** 20, max: 2 ** 50 }).prefault('10GiB')

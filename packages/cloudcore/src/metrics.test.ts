@@ -91,7 +91,8 @@ test('what has to do with Kubernetes is read when somebody asks', () => {
     targets: { stats: { rejectedItems: 10, comparisons: 0 } },
     nodeController: { stats: { registered: 11, markedAway: 12, markedBack: 13 } },
     leases: { renewals: 14 },
-    deletions: { confirmed: 15 }
+    deletions: { confirmed: 15 },
+    tolerations: { changed: 16 }
   })
   expect(lines(metrics)).toEqual(expect.arrayContaining([
     'holdfast_cloud_kube_in_sync 1', 'holdfast_cloud_kube_informer_synced{kind="pods"} 1', 'holdfast_cloud_kube_informer_synced{kind="nodes"} 0',
@@ -100,7 +101,8 @@ test('what has to do with Kubernetes is read when somebody asks', () => {
     'holdfast_cloud_status_conflicts_total 6', 'holdfast_cloud_status_coalesced_total 7', 'holdfast_cloud_status_pending 8',
     'holdfast_cloud_status_retries_total 9', 'holdfast_cloud_status_rejected_items_total 10', 'holdfast_cloud_nodes_registered_total 11',
     'holdfast_cloud_nodes_marked_total{as="away"} 12', 'holdfast_cloud_nodes_marked_total{as="back"} 13',
-    'holdfast_cloud_lease_renewals_total 14', 'holdfast_cloud_pod_deletions_total 15'
+    'holdfast_cloud_lease_renewals_total 14', 'holdfast_cloud_pod_deletions_total 15',
+    'holdfast_cloud_pod_tolerations_total 16'
   ]))
 })
 

@@ -201,6 +201,10 @@ export const cloudcoreMetrics = {
     name: 'holdfast_cloud_pod_deletions_total', kind: 'counter',
     help: 'Deleted Pods that were taken away, because nothing of them is on their node.'
   },
+  podTolerations: {
+    name: 'holdfast_cloud_pod_tolerations_total', kind: 'counter',
+    help: 'Pods that were given tolerations without an end, so that they are not evicted from a node that is away.'
+  },
   leaseRenewals: {
     name: 'holdfast_cloud_lease_renewals_total', kind: 'counter', help: 'Renewals of the Leases of connected nodes.'
   },
@@ -225,6 +229,7 @@ export interface ControllersNumbers {
   readonly nodeController: Pick<Controllers['nodeController'], 'stats'>
   readonly leases: Pick<Controllers['leases'], 'renewals'>
   readonly deletions: Pick<Controllers['deletions'], 'confirmed'>
+  readonly tolerations: Pick<NonNullable<Controllers['tolerations']>, 'changed'> | undefined
 }
 export type CloudLogNumbers = Pick<CloudLog, 'stats' | 'nodes'>
 
@@ -301,7 +306,7 @@ export class CloudcoreMetrics {
 
   watchControllers(controllers: ControllersNumbers): void {
     const { metrics } = this.registry
-    const { informers, writer, targets, nodeController, leases, deletions } = controllers
+    const { informers, writer, targets, nodeController, leases, deletions, tolerations } = controllers
     this.registry.onCollect(() => {
       metrics.kubeInSync.of({}).value = controllers.inSync ? 1 : 0
       for (const [kind, informer] of Object.entries(informers)) {
@@ -321,6 +326,7 @@ export class CloudcoreMetrics {
       metrics.nodesMarked.of({ as: 'away' }).value = nodeController.stats.markedAway
       metrics.nodesMarked.of({ as: 'back' }).value = nodeController.stats.markedBack
       metrics.podDeletions.of({}).value = deletions.confirmed
+      metrics.podTolerations.of({}).value = tolerations?.changed ?? 0
       metrics.leaseRenewals.of({}).value = leases.renewals
     })
   }

@@ -26,7 +26,7 @@ class Harness implements AsyncDisposable {
   private constructor(access: KubeAccess, client: ClientNodeClient) {
     const [clock, random] = [new SystemClock(), new SystemRandom()]
     this.client = client
-    this.controllers = new Controllers({ access }, { links: this.links, clock, random, log: this.log })
+    this.controllers = new Controllers({ access, keepPods: false }, { links: this.links, clock, random, log: this.log })
     this.#run = this.controllers.run(this.#stop.signal).then(() => { this.ended = true })
   }
 

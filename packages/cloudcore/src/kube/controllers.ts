@@ -14,10 +14,13 @@ import { kubeKinds } from './kube-kinds.ts'
 import { ListInformer } from './list-informer.ts'
 import { NodeController, nodeControllerDefaults } from './node-controller.ts'
 import { NodeLeases } from './node-lease.ts'
+import { NodeTolerations } from './node-tolerations.ts'
 import { PodDeletions } from './pod-deletion.ts'
 
 export interface ControllersOptions {
   readonly access: KubeAccess
+  /** Something evicts from nodes that are away, and is to be kept from it. */
+  readonly keepPods: boolean
 }
 
 export interface ControllersComponents {
@@ -43,6 +46,7 @@ export class Controllers implements Service {
   readonly leases: NodeLeases
   readonly nodeController: NodeController
   readonly deletions: PodDeletions
+  readonly tolerations: NodeTolerations | undefined
   readonly #client: ControllersClient
   readonly #sources: NodeSources
   readonly #components: ControllersComponents
@@ -51,7 +55,7 @@ export class Controllers implements Service {
   /** Why the API has no name yet. */
   #anonymous = 'not asked yet'
 
-  constructor({ access }: ControllersOptions, components: ControllersComponents) {
+  constructor({ access, keepPods }: ControllersOptions, components: ControllersComponents) {
     const { links, clock, random } = components
     const log = components.log.with({ part: 'kubernetes' })
     this.#components = { ...components, log }
@@ -67,6 +71,7 @@ export class Controllers implements Service {
     this.targets = new UpTargets({ writer: this.writer, pods, nodes, links, clock, log })
     this.leases = new NodeLeases({ client, nodes, links, clock, random, log })
     this.deletions = new PodDeletions({ client, pods, links, clock, random, log })
+    this.tolerations = keepPods ? new NodeTolerations({ client, pods, nodes, clock, random, log }) : undefined
     this.nodeController = new NodeController(nodeControllerDefaults, { client, nodes, links, leases: this.leases, clock, random, log })
   }
 
@@ -108,6 +113,7 @@ export class Controllers implements Service {
     }
     stop.abort(signal.reason)
     this.deletions.close()
+    this.tolerations?.close()
     this.nodeController.close()
     this.leases.close()
     this.targets.close()

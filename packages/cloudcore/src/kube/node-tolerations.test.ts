@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { HandClock, ScriptedCluster, newNode, newPod, nodePlace, podPlace } from '../state/testing/up-cluster.ts'
 import type { ScriptedInformer } from '../state/testing/up-cluster.ts'
 import { kubeKinds } from './kube-kinds.ts'
-import { NodeTolerations } from './node-controller-tolerations.ts'
+import { NodeTolerations } from './node-tolerations.ts'
 
 let clock: HandClock
 let cluster: ScriptedCluster
