@@ -183,13 +183,15 @@ export function objectMetadataCauses(object: KubeObject, current: KubeObject | u
   return [...registry, ...changes, ...changes, ...metadataCauses(object.metadata, rules)]
 }
 
+export const isNamespace = ({ apiVersion, kind }: KubeObject): boolean => apiVersion === 'v1' && kind === 'Namespace'
+
 /**
  * Whether nothing holds a deleted object any more: no finalizer of its own, none of a Namespace's spec, and no grace
  * period that has still to be confirmed.
  */
-export function isReleased({ apiVersion, kind, metadata, spec }: KubeObject): boolean {
+export function isReleased(object: KubeObject): boolean {
+  const { metadata, spec } = object
   if (metadata.deletionTimestamp === undefined || (metadata.deletionGracePeriodSeconds ?? 0) > 0) return false
-  const isNamespace = apiVersion === 'v1' && kind === 'Namespace'
-  const { finalizers = [] } = (isNamespace ? spec ?? {} : {}) as { readonly finalizers?: readonly string[] }
+  const { finalizers = [] } = (isNamespace(object) ? spec ?? {} : {}) as { readonly finalizers?: readonly string[] }
   return (metadata.finalizers ?? []).length === 0 && finalizers.length === 0
 }

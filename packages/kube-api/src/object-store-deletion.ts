@@ -1,5 +1,5 @@
 import { formatTimestamp } from '@holdfast/runtime'
-import { isReleased } from './meta-rules.ts'
+import { isNamespace, isReleased } from './meta-rules.ts'
 import type { KubeObject } from './object.ts'
 import type { StoredObject, WriteDecision } from './object-store-types.ts'
 import type { Resource } from './resource.ts'
@@ -62,8 +62,6 @@ export function withoutFinalizer(object: KubeObject, finalizer: string): KubeObj
   if (finalizers.length === 0) delete (next.metadata as KubeObject['metadata']).finalizers
   return next
 }
-
-export const isNamespace = ({ apiVersion, kind }: KubeObject): boolean => apiVersion === 'v1' && kind === 'Namespace'
 
 function finalizersFor(finalizers: readonly string[], policy: PropagationPolicy | undefined): string[] {
   if (policy === undefined) return [...finalizers]

@@ -8,7 +8,6 @@ import type { NodeView } from './node-view.ts'
 import { downCollections } from './view-collections.ts'
 import type { DownCollection } from './view-collections.ts'
 import { projectedValue } from './view-projection.ts'
-import { SortedKeys } from './view-keys.ts'
 
 const runs = { numRuns: Number(process.env['RUNS'] ?? 150), ...process.env['SEED'] !== undefined &&
   { seed: Number(process.env['SEED']) } }
@@ -358,25 +357,4 @@ test('a view that is asked for later is the same as one that was there from the 
     ['serviceaccounts x/default', 'secrets x/pull', 'services x/web', `pods x/p-${node}`, `nodes ${node}`]
   expect(world.keys('n1')).toEqual(expected('n1'))
   expect(world.keys('n2')).toEqual(expected('n2'))
-})
-
-test('keys come in order from any place, whatever came and went', () => {
-  fc.assert(fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 30 }), fc.constantFrom('set', 'delete', 'ask'))), steps => {
-    const keys = new SortedKeys<number>()
-    const truth = new Map<string, number>()
-    for (const [number, what] of steps) {
-      const each = `k${number}`
-      if (what === 'set') {
-        keys.set(each, number)
-        truth.set(each, number)
-      } else if (what === 'delete') {
-        keys.delete(each)
-        truth.delete(each)
-      } else {
-        const expected = [...truth].filter(([other]) => other > each).toSorted(([a], [b]) => a < b ? -1 : 1)
-        expect([...keys.from(each)]).toEqual(expected)
-      }
-      expect(keys.size).toBe(truth.size)
-    }
-  }))
 })

@@ -1,14 +1,13 @@
 import type { Log, Random } from '@holdfast/runtime'
 import { tables, writeSynced } from '@holdfast/store'
 import type { Store, WriteOp } from '@holdfast/store'
-import { contentVersion } from '@holdfast/sync'
+import { SortedKeys, contentVersion } from '@holdfast/sync'
 import { objectLimits } from './limits.ts'
 import {
   decodeHead, decodeItem, decodeText, encodeHead, encodeItem, encodeText, headKey, itemKey, nameKey, nameOfKey, objectTableRange,
   readItemKey
 } from './object-format.ts'
 import type { StoredItem } from './object-format.ts'
-import { SortedKeys } from './sorted-keys.ts'
 
 /** An up item that exists because a down item does: a pod's status. Comes and goes in the same commit. */
 export interface Companion {

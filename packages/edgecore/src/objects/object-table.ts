@@ -3,7 +3,7 @@ import type { Log, Random } from '@holdfast/runtime'
 import { tables } from '@holdfast/store'
 import type { Committer, Store } from '@holdfast/store'
 import { contentVersion, stateDigest } from '@holdfast/sync'
-import type { StateBatch, StateListener, StateSource, StateTarget } from '@holdfast/sync'
+import type { SortedKeys, StateBatch, StateListener, StateSource, StateTarget } from '@holdfast/sync'
 import { objectLimits } from './limits.ts'
 import { ObjectCommit } from './object-commit.ts'
 import type { ObjectChange } from './object-commit.ts'
@@ -11,7 +11,6 @@ import { collectionRange, decodeItem, itemKey } from './object-format.ts'
 import type { StoredItem } from './object-format.ts'
 import { entries, isItemKey, isLaterVersion, loadObjects, soundItem } from './object-load.ts'
 import type { Companion, HeldItem, HeldObjects } from './object-load.ts'
-import type { SortedKeys } from './sorted-keys.ts'
 
 export interface ObjectTableOptions {
   /** Down collections, in the order of the writer's list: dependencies first. Others are kept on disk and not served. */
