@@ -1,6 +1,6 @@
 import type { KubeObject, StoredObject } from '@holdfast/kube-api'
 import type { ObjectTable } from './object-table.ts'
-import { parseObject } from './object-json.ts'
+import { ownBytes, parseObject } from './object-json.ts'
 
 /** Up collection that the status of a resource's objects is in; an object's revision counts its changes too. */
 const statusCollections: Readonly<Record<string, string>> = { pods: 'pod-status', nodes: 'node-status' }
@@ -77,5 +77,5 @@ export function composeLost(resource: string, key: string, revision: number): St
 }
 
 function stored(resource: string, key: string, revision: number, object: KubeObject): StoredObject {
-  return { resource, ...placeOf(key), revision, object, json: Buffer.from(JSON.stringify(object)) }
+  return { resource, ...placeOf(key), revision, object, json: ownBytes(JSON.stringify(object)) }
 }

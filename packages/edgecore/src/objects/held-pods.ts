@@ -1,7 +1,7 @@
 import type { Clock } from '@holdfast/runtime'
 import { kubernetesTime } from '../node-status/index.ts'
 import type { Companion } from './object-load.ts'
-import { parseObject } from './object-json.ts'
+import { ownBytes, parseObject } from './object-json.ts'
 
 /** Why a pod that is held does not run; a reason as Kubernetes' pod statuses have them. */
 const notStarted = {
@@ -21,7 +21,7 @@ export function heldPods(clock: Clock): Companion {
       if (current !== undefined && parseObject(current).metadata.uid === uid) return undefined
       const time = kubernetesTime(clock.wallMs())
       const waiting = (type: string) => ({ type, status: 'False', lastProbeTime: null, lastTransitionTime: time, ...notStarted })
-      return Buffer.from(JSON.stringify({
+      return ownBytes(JSON.stringify({
         apiVersion: 'v1',
         kind: 'Pod',
         metadata: { name, namespace, uid },

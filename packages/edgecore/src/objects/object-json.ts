@@ -3,6 +3,16 @@ import type { KubeObject } from '@holdfast/kube-api'
 /** A value that has passed `itemRefusal`. */
 export function parseObject(value: Buffer): KubeObject { return JSON.parse(value.toString()) as KubeObject }
 
+/**
+ * Bytes of a text in memory of their own. Small buffers share slabs of 64 KiB: one that stays would keep a slab whose other
+ * users are gone.
+ */
+export function ownBytes(text: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
+  bytes.write(text)
+  return bytes
+}
+
 /** Kind of the objects in each down collection; all are of core/v1. */
 const kinds: Readonly<Record<string, string>> = {
   serviceaccounts: 'ServiceAccount', secrets: 'Secret', configmaps: 'ConfigMap', services: 'Service', pods: 'Pod', nodes: 'Node'
