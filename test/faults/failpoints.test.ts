@@ -24,7 +24,7 @@ const sides: Record<FailpointName, readonly ('edge' | 'cloud')[]> = {
   'ack:after': ['cloud']
 }
 
-/** Passed while a process starts, only where a lane has diverged, or only by State: these have tests of their own. */
+/** Passed while a process starts, only where a lane has diverged, or only by State (state-failpoints.test.ts). */
 const notUnderLoad = /^(epoch|reidentify|state-apply):/
 /** How many passings of each failpoint the random one is among: a trim comes once a second. */
 const passings = (name: FailpointName): number => name.startsWith('trim') ? 2 : 60

@@ -121,10 +121,9 @@ export class StateChurn {
     this.#known = { serviceaccounts: [], secrets: [], configmaps: [], services: [], pods: [], nodes: [] }
   }
 
-  /** Whether an object is as somebody wrote it at some time. */
+  /** Whether an object is as somebody wrote it at some time; Nodes are cloudcore's. */
   wasWritten(collection: Collection, object: Document): boolean {
-    const contents = this.#written.get(identityOf(collection, object))
-    return contents === undefined || contents.has(contentOf(object))
+    return collection === 'nodes' || this.#written.get(identityOf(collection, object))?.has(contentOf(object)) === true
   }
 
   /** Reads what is there, and compares it with what was acknowledged. */
