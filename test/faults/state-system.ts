@@ -111,8 +111,11 @@ export class StateSystem implements AsyncDisposable {
     expect(this.churn.lost, `${what}, seed ${seed}: acknowledged by the API and lost`).toEqual([])
   }
 
-  /** What the node serves now. */
-  async held(): Promise<Documents> { return await documentsOf(this.local) }
+  /** What the node serves now; what it reports of itself changes by itself, and is left out. */
+  async held(): Promise<Documents> {
+    const local = await documentsOf(this.local)
+    return { ...local, nodes: local.nodes.map(own => ({ ...own, status: {}, metadata: { ...own.metadata, resourceVersion: '' } })) }
+  }
 
   async linked(): Promise<void> {
     await until('the link is up', async () => await metricOf(this.edge, 'holdfast_edge_link_up') === 1, 60_000)
