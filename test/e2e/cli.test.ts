@@ -77,6 +77,10 @@ describe('holdfast up', () => {
       const kubeconfig = await up.shows(/kubectl --kubeconfig '([^']+)' get nodes -o wide/)
       using cluster = await KubeHttp.open(kubeconfig)
       await until('the node is in the Kubernetes API', async () => (await cluster.send('GET', '/api/v1/nodes/edge-1')).status === 200)
+      // kubectl watches one kind at a time.
+      expect(up.output).not.toMatch(/get \S+,\S+ .*-w/)
+      using local = await KubeHttp.open(await up.shows(/kubectl --kubeconfig '([^']+)' get pods,configmaps,secrets -A/))
+      await until('the node is on the node', async () => (await local.send('GET', '/api/v1/nodes/edge-1')).status === 200)
       await using follow = new Holdfast('records', '--node', 'edge-1', '--cloud', cloud, '--follow')
       for (const celsius of [81, 82]) {
         const answer = await fetch(device, { method: 'POST', body: `{"celsius":${celsius}}` })

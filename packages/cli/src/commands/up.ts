@@ -143,12 +143,15 @@ function summary(node: NodeName, dataDir: string, urls: { readonly cloudcore: En
   const where = renderTable([{ title: 'WHAT' }, { title: 'WHERE' }], [
     ...parts.map(part => [part.what, urlOf(part) + (moved.includes(part) ? `  (instead of ${part.port})` : '')]),
     ...daemons.map(daemon => [`${daemon.name} log, process ${daemon.pid}`, daemon.logPath]),
-    ['kubeconfig', join(dataDir, 'cloud', 'kubeconfig')],
+    ['kubeconfig of the Kubernetes API', join(dataDir, 'cloud', 'kubeconfig')],
+    ['kubeconfig of the node\'s objects', join(dataDir, 'edge', 'local.kubeconfig')],
     ['data', dataDir]
   ])
   const mqtt = new URL(urls.edgecore.mqtt!)
   const cloud = urls.cloudcore.ops === cloudDefault ? '' : ` --cloud ${urls.cloudcore.ops}`
-  const kubectl = `kubectl --kubeconfig ${shellWord(nearPath(host.folder, join(dataDir, 'cloud', 'kubeconfig')))}`
+  const kubectlOf = (...path: string[]): string =>
+    `kubectl --kubeconfig ${shellWord(nearPath(host.folder, join(dataDir, ...path)))}`
+  const kubectl = kubectlOf('cloud', 'kubeconfig')
   return `cloudcore and the node ${node} are up.
 
 ${where}
@@ -158,11 +161,12 @@ three things to try, in another terminal:
   curl -d '{"celsius":82}' ${urls.edgecore.http}/v1/devices/home/kettle/telemetry
   ${holdfastCommand(host.folder)} records --node ${node}${cloud} --follow
 
-and three with kubectl, of version 1.20 or later:
+and four with kubectl, of version 1.20 or later:
 
   ${kubectl} get nodes -o wide
   ${kubectl} create configmap settings --from-literal=colour=blue
-  ${kubectl} get configmaps,pods -A -w
+  ${kubectl} get configmaps -A -w
+  ${kubectlOf('edge', 'local.kubeconfig')} get pods,configmaps,secrets -A
 
 Ctrl-C stops both.
 `
