@@ -12,7 +12,7 @@ interface Run { readonly key: string, readonly atMs: number, readonly signal: Ab
 
 function open(
   reconcile: (key: string, signal: AbortSignal) => Promise<void>, options: Partial<ReconcileQueueOptions> = {},
-  rate = { perSecond: 1_000_000, burst: 1_000_000 }
+  rate = { perSecond: 1_000_000, burst: 1_000_000 }, laneOf = (key: string): string => key.split('/')[0]!
 ): Run[] {
   clock = new HandClock()
   const runs: Run[] = []
@@ -20,7 +20,7 @@ function open(
   queue = new ReconcileQueue({
     name: 'test', intervalMs: 0, backoff: { baseMs: 100, maxMs: 10_000 }, runningMax: 100, runMs: 5000, ...options
   }, {
-    clock, random: new SeededRandom(1), log: silentLog, bucket: new TokenBucket(rate, startMs), laneOf: key => key.split('/')[0]!,
+    clock, random: new SeededRandom(1), log: silentLog, bucket: new TokenBucket(rate, startMs), laneOf,
     reconcile: (key, signal) => {
       runs.push({ key, atMs: clock.monotonicMs() - startMs, signal })
       return reconcile(key, signal)
@@ -95,6 +95,23 @@ test('the rate holds over all keys, after a burst', async () => {
   expect(runs).toHaveLength(15)
   await clock.pass(10_000)
   expect(runs).toHaveLength(30)
+})
+
+test('a key whose lane is another one by the time it is asked for again runs once at a time', async () => {
+  let lane = 'a'
+  const ends: (() => void)[] = []
+  const runs = open(() => new Promise(resolve => { ends.push(resolve) }), { runningMax: 2 }, undefined, () => lane)
+  for (const key of ['1', '2', '3']) queue!.add(key)
+  lane = 'b'
+  queue!.add('3')
+  for (const end of ends.splice(0)) end()
+  await clock.pass(100)
+  queue!.add('3')
+  await clock.pass(100)
+  expect(keysOf(runs)).toEqual(['1', '2', '3'])
+  ends.shift()!()
+  await clock.pass(100)
+  expect(keysOf(runs)).toEqual(['1', '2', '3', '3'])
 })
 
 test('a run without an end is cut off, and its place is free', async () => {

@@ -63,6 +63,8 @@ interface Entry {
   startedMs: number
   /** Until it ends the key does not run: its interval, or its back-off. */
   hold: Timer | undefined
+  /** In line to run, in whatever lane it was then. */
+  isReady: boolean
 }
 
 /**
@@ -95,11 +97,11 @@ export class ReconcileQueue {
     this.#forgetLater(key)
     let entry = this.#entries.get(key)
     if (entry === undefined) {
-      entry = { due: false, run: undefined, failures: 0, startedMs: 0, hold: undefined }
+      entry = { due: false, run: undefined, failures: 0, startedMs: 0, hold: undefined, isReady: false }
       this.#entries.set(key, entry)
     }
     entry.due = true
-    if (entry.run === undefined && entry.hold === undefined) this.#makeReady(key)
+    if (entry.run === undefined && entry.hold === undefined) this.#makeReady(key, entry)
   }
 
   /** `add` after this time, unless it happens before. */
@@ -139,7 +141,9 @@ export class ReconcileQueue {
     this.#later.delete(key)
   }
 
-  #makeReady(key: string): void {
+  #makeReady(key: string, entry: Entry): void {
+    if (entry.isReady) return
+    entry.isReady = true
     const lane = this.#components.laneOf(key)
     const keys = this.#ready.get(lane)
     if (keys === undefined) this.#ready.set(lane, new Set([key]))
@@ -174,6 +178,7 @@ export class ReconcileQueue {
 
   #run(key: string): void {
     const entry = this.#entries.get(key)!
+    entry.isReady = false
     if (!entry.due) {
       this.#rest(key, entry, 0)
       return
@@ -224,7 +229,7 @@ export class ReconcileQueue {
         entry.hold = undefined
         this.#rest(key, entry, 0)
       })
-    } else if (entry.due) this.#makeReady(key)
+    } else if (entry.due) this.#makeReady(key, entry)
     else this.#entries.delete(key)
   }
 }

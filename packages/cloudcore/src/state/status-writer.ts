@@ -94,11 +94,11 @@ export class StatusWriter {
 
   readonly #components: StatusWriterComponents
   readonly #queue: ReconcileQueue
-  /** Newest write by place. */
+  /** Newest write of each lane to each place. */
   readonly #pending = new Map<string, StatusWrite>()
-  /** What a write of ours made of an object, until its informer shows it. */
+  /** What a write of ours made of an object, until its informer shows it; by place. */
   readonly #written = new Map<string, KubeObject>()
-  /** Places where only the API knows what is there. */
+  /** Writes of which only the API knows what became of them. */
   readonly #unsure = new Set<string>()
   readonly #informers: ReadonlyMap<string, Informer>
   readonly #unsubscribe: readonly (() => void)[]
@@ -130,9 +130,9 @@ export class StatusWriter {
   /** Failed tries that were or will be made again, since start. */
   get retries(): number { return this.#queue.retries }
 
-  /** Takes the place of what was to be written of the same object. */
+  /** Takes the place of what the same lane was to write of the same object; what another one says of it is its own. */
   put(write: StatusWrite): void {
-    const key = keyOf(write.place)
+    const key = keyOf(write)
     if (this.#pending.has(key)) this.stats.coalesced++
     this.#pending.set(key, write)
     this.#queue.add(key)
@@ -140,7 +140,7 @@ export class StatusWriter {
 
   /** The write is not tried any more, if it is still the one to be made. A try that is under way may still land. */
   giveUp(write: StatusWrite): void {
-    const key = keyOf(write.place)
+    const key = keyOf(write)
     if (this.#pending.get(key) === write) this.#forget(key)
   }
 
@@ -157,7 +157,7 @@ export class StatusWriter {
     for (;;) {
       const write = this.#pending.get(key)
       if (write === undefined) return
-      let base = this.#unsure.has(key) ? undefined : this.#base(key, write.place)
+      let base = this.#unsure.has(key) ? undefined : this.#base(write.place)
       let decision = base === undefined ? undefined : write.decide(base)
       if (decision === undefined || (decision.kind === 'drop' && decision.reason !== 'recorded')) {
         // A watch may lag: what it does not show is asked.
@@ -178,7 +178,7 @@ export class StatusWriter {
         signal.throwIfAborted()
         this.#unsure.delete(key)
         this.stats.written++
-        this.#remember(key, write.place, object)
+        this.#remember(write.place, object)
         this.#settle(key, write, { kind: 'written', object })
         return
       } catch (error) {
@@ -216,7 +216,8 @@ export class StatusWriter {
   }
 
   /** What is known of the object without asking: newest of what the informer shows and what a write of ours made of it. */
-  #base(key: string, place: ObjectPlace): KubeObject | undefined {
+  #base(place: ObjectPlace): KubeObject | undefined {
+    const key = textOf(place)
     const informer = this.#informers.get(place.kind.plural)
     const shown = informer?.get(place.namespace === undefined ? place.name : `${place.namespace}/${place.name}`)
     const written = this.#written.get(key)
@@ -226,21 +227,23 @@ export class StatusWriter {
     return shown
   }
 
-  #remember(key: string, place: ObjectPlace, object: KubeObject): void {
-    if (!hasReached(this.#informers.get(place.kind.plural)?.position, object)) this.#written.set(key, object)
+  #remember(place: ObjectPlace, object: KubeObject): void {
+    if (!hasReached(this.#informers.get(place.kind.plural)?.position, object)) this.#written.set(textOf(place), object)
   }
 
   #seen(informer: Informer, object: KubeObject, after: KubeObject | undefined): void {
     const { kind } = informer
     const { namespace, name = '' } = object.metadata
-    const key = keyOf({ kind, namespace: kind.namespaced ? namespace : undefined, name })
+    const key = textOf({ kind, namespace: kind.namespaced ? namespace : undefined, name })
     const written = this.#written.get(key)
     if (written === undefined) return
     if (after === undefined || hasReached(after.metadata.resourceVersion, written)) this.#written.delete(key)
   }
 }
 
-function keyOf({ kind, namespace, name }: ObjectPlace): string {
+const keyOf = ({ lane, place }: StatusWrite): string => `${lane} ${textOf(place)}`
+
+function textOf({ kind, namespace, name }: ObjectPlace): string {
   return `${kind.plural} ${objectKey({ apiVersion: '', kind: '', metadata: { name, ...namespace !== undefined && { namespace } } })}`
 }
 

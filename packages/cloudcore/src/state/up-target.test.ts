@@ -172,6 +172,23 @@ describe('an item that comes up', () => {
     expect(phase('web')).toBe('Running')
   })
 
+  test('stands whatever other nodes say of the same name, at the same time', async () => {
+    putPod('web', version(1, 1), 'Pending')
+    await clock.pass(10)
+    putPod('web', version(1, 2), 'Running')
+    const other = targets.of(parseNodeName('edge-2')!)
+    await other.digest('pod-status')
+    const applied: (Error | undefined)[] = []
+    const value = podValue('web', 'Failed', 'uid-of-before')
+    const puts = [{ key: 'default/web', version: version(2, 1), value }]
+    other.apply({ collection: 'pod-status', puts, deletes: [], synced: true, position: '' }, error => { applied.push(error) })
+    other.apply({ collection: 'pod-status', puts: [], deletes: ['default/web'], synced: true, position: '' }, error => { applied.push(error) })
+    await clock.pass(1000)
+    expect([cluster.at(podPlace('web'))!['status'], applied, writer.pending])
+      .toEqual([expect.objectContaining({ phase: 'Running' }), [undefined, undefined], 0])
+    expect(await target.digest('pod-status')).toEqual(stateDigest([['default/web', version(1, 2)]]))
+  })
+
   test('that is late is dropped (STA-31)', async () => {
     putPod('web', version(1, 7), 'Running')
     await clock.pass(2000)
@@ -282,6 +299,13 @@ describe('bounds', () => {
     const puts = Array.from({ length: statusLimits.itemsPerNode.value + 1 }, (_, i) =>
       ({ key: `default/p${i}`, version: version(1, i + 1), value: Buffer.from('{}') }))
     expect(apply('pod-status', puts)[0]?.message).toMatch(/10001 items/)
+  })
+
+  test('keys that a node takes back without having reported them cost nothing', async () => {
+    const deletes = Array.from({ length: 4096 }, (_, i) => `default/p${i}`)
+    expect(apply('pod-status', [], deletes)).toEqual([undefined])
+    await clock.pass(0)
+    expect([writer.pending, cluster.requests.length]).toEqual([0, 0])
   })
 
   test('what waits to be written is not acknowledged past a bound', async () => {

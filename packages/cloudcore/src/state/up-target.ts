@@ -204,7 +204,10 @@ class UpTarget implements StateTarget {
     }
     for (const key of batch.deletes) {
       const place = placeOf(this.#node, held.collection, key)
-      if (place !== undefined) this.#write(held, key, 0, write => this.#delete(held, key, place, write))
+      if (held.collection === 'node-status' && place !== undefined) this.#unregistered = undefined
+      // Where nothing is recorded, nothing is to be taken away: a node may name any number of keys.
+      const isHeld = held.known.has(key) || held.pending.has(key)
+      if (place !== undefined && isHeld) this.#write(held, key, 0, write => this.#delete(held, key, place, write))
     }
     if (rejected.length > 0) {
       this.#targets.stats.rejectedItems += rejected.length
