@@ -6,6 +6,9 @@ import {
 } from './results.ts'
 import { benchRows } from './rows.ts'
 
+/** A row of another run than the one that the page is about. */
+interface LaterRow { readonly path: string, readonly run: BenchRun, readonly row: RowResult }
+
 const page = join(projectFolder, 'docs/benchmarks.md')
 const missingRows = (run: BenchRun): string[] =>
   benchRows.filter(row => !run.rows.some(result => result.id === row.id)).map(row => row.id)
@@ -14,17 +17,23 @@ if (newest === undefined) {
   console.error('no run with most of the rows in bench/results/: npm run bench')
   process.exit(1)
 }
-const text = render(newest.path, newest.run)
+const text = render(newest.path, newest.run, missingRows(newest.run).flatMap(newestOf))
 if (!process.argv.includes('--check')) writeFileSync(page, text)
 else if (readFileSync(page, 'utf8') !== text) {
   console.error('docs/benchmarks.md is not what the newest run says: node bench/report.ts')
   process.exitCode = 1
 }
 
-function render(path: string, run: BenchRun): string {
+/** A row that was measured by itself, the last time. */
+function newestOf(id: string): LaterRow[] {
+  const found = keptRuns().toReversed().flatMap(({ path, run }) => run.rows.filter(row => row.id === id).map(row => ({ path, run, row })))
+  return found.slice(0, 1)
+}
+
+function render(path: string, run: BenchRun, others: readonly LaterRow[]): string {
   const { machine, versions, configuration } = run
   const rounds = Math.max(...run.rows.map(row => row.rounds.length))
-  const others = machine.loadAverage > 0.5 ? ': others were at work, and these numbers are theirs too' : ''
+  const load = machine.loadAverage > 0.5 ? ': others were at work, and these numbers are theirs too' : ''
   const minutes = Math.round(run.seconds / 60)
   const gibibytes = Math.round(machine.memoryBytes / 2 ** 30)
   const flags = (of: readonly string[]): string =>
@@ -41,7 +50,7 @@ from day to day. Each value is the median of ${rounds} round${rounds === 1 ? '' 
 |---|---|
 | measured | ${run.startedAt.slice(0, 16).replace('T', ' ')} UTC, commit ${run.commit}, ${minutes} minutes |
 | machine | ${machine.cores} × ${machine.processor}, ${gibibytes} GiB, Linux ${machine.kernel}, ${machine.disk} |
-| load average before the start | ${machine.loadAverage.toFixed(1)}${others} |
+| load average before the start | ${machine.loadAverage.toFixed(1)}${load} |
 | versions | Holdfast ${versions.holdfast}, Node.js ${versions.node} |
 | edgecore | ${flags(configuration.edgecoreFlags)} |
 | cloudcore | ${flags(configuration.cloudcoreFlags)} |
@@ -50,11 +59,18 @@ from day to day. Each value is the median of ${rounds} round${rounds === 1 ? '' 
 Every round is in [${path}](../${path}); older runs are beside it. The reader is a process of its own that verifies every
 record: acknowledged but missing is *lost*, a second arrival that the sender did not cause is *twice*.
 
-${missingRows(run).map(id => `Row ${id} was not part of this run.\n\n`).join('')}${run.rows.map(rowText).join('\n')}`
+${missingRows(run).filter(id => !others.some(({ row }) => row.id === id)).map(id => `Row ${id} was not part of this run.\n\n`).join('')}`
+    + [...run.rows.map(row => rowText(row)), ...others.map(laterRowText)].join('\n')
 }
 
-function rowText(row: RowResult): string {
-  const head = `## ${row.id}. ${row.question}\n\n${row.how}\n\n`
+function laterRowText({ path, run: { startedAt, commit, machine }, row }: LaterRow): string {
+  return rowText(row, `From [a run of its own](../${path}): ${startedAt.slice(0, 16).replace('T', ' ')} UTC, commit ${commit}, load average `
+    + `${machine.loadAverage.toFixed(1)} before the start${machine.loadAverage > 0.5 ? ': others were at work' : ''}; `
+    + `${row.rounds.length} round${row.rounds.length === 1 ? '' : 's'}.\n\n`)
+}
+
+function rowText(row: RowResult, origin = ''): string {
+  const head = `## ${row.id}. ${row.question}\n\n${row.how}\n\n${origin}`
   if (row.notRun !== undefined) return `${head}Not run: ${row.notRun}.\n`
   const lines = Object.entries(row.columns).flatMap(([key, column]) => {
     const spread = spreadOf(row.rounds, key)
