@@ -1,4 +1,5 @@
 export * from './backoff.ts'
+export * from './certificate.ts'
 export * from './clock.ts'
 export * from './config.ts'
 export * from './config-parts.ts'

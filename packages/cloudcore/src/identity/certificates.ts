@@ -1,46 +1,17 @@
-import {
-  createHash, createPublicKey, type KeyObject, randomBytes, sign, verify, type X509Certificate
-} from 'node:crypto'
+import { createHash, createPublicKey, type KeyObject, randomBytes, verify, type X509Certificate } from 'node:crypto'
 import { isIPv4, isIPv6 } from 'node:net'
 import {
-  decodeDer, decodePem, derBitString, derInteger, derObjectIdentifier, derOctetString, derSequence, derSet, derTags,
-  derTime, derTrue, derUtf8String, encodeDer, encodePem
+  certificateExtension, certificateName, certificateOids, decodeDer, decodePem, derBitString, derInteger, derOctetString, derSequence,
+  derTags, derTrue, encodeDer, endEntityExtensions, serverGeneralName, signCertificate
 } from '@holdfast/runtime'
 
-/**
- * The certificates of a cluster [RFC 5280]: P-256 with SHA-256, and three profiles, nothing else.
- *
- * **Every one is valid from 1970-01-01.** TLS libraries compare the validity with the machine's clock and offer no
- * other: a board without a clock battery starts at 1970, or at the time it last wrote down, and a certificate from 2026
- * is `not yet valid` to it until NTP has answered, which may need the very link that is refused. (Tried with faketime:
- * a client at 1970-01-01 00:05 completes the handshake with these certificates, and fails with CERT_NOT_YET_VALID when
- * they start today.) A start of validity in the past gives nothing away: who could have used the key before it existed?
- * So the check at `max(wall clock, last time persisted, build time)` of the design needs no code, and the clock never
- * needs to be set.
- *
- * The end is counted from the issuer's clock, or from this program's own time where the clock is behind that.
- */
-const validFromMs = 0
+// The certificates of a cluster [RFC 5280]: P-256 with SHA-256, and three profiles, nothing else. Their end is counted from the
+// issuer's clock, or from this program's own time where the clock is behind that.
 
 /** 2026-01-01: this program did not exist before it, so a clock that says less is wrong. */
 const softwareTimeMs = 1_767_225_600_000
 
 const dayMs = 86_400_000
-
-const oids = {
-  commonName: '2.5.4.3',
-  organization: '2.5.4.10',
-  ecdsaWithSha256: '1.2.840.10045.4.3.2',
-  ed25519: '1.3.101.112',
-  subjectKeyIdentifier: '2.5.29.14',
-  keyUsage: '2.5.29.15',
-  subjectAltName: '2.5.29.17',
-  basicConstraints: '2.5.29.19',
-  authorityKeyIdentifier: '2.5.29.35',
-  extendedKeyUsage: '2.5.29.37',
-  serverAuth: '1.3.6.1.5.5.7.3.1',
-  clientAuth: '1.3.6.1.5.5.7.3.2'
-} as const
 
 /** What a certificate is for; decides its extensions. */
 export type CertificateProfile =
@@ -71,24 +42,14 @@ export function endOfLifeMs(wallMs: number, lifeDays: number): number {
 /** Signs a certificate; PEM. The serial number is 127 random bits. */
 export function issueCertificate(request: CertificateRequest, issuer: Issuer): string {
   const spki = exportSpki(request.publicKey)
-  const subject = encodeName(request.commonName)
+  const subject = certificateName(request.commonName)
   const signer = issuer.certificate === undefined
     ? { name: subject, spki }
     : { name: readSubject(issuer.certificate), spki: exportSpki(issuer.certificate.publicKey) }
-  const serial = randomBytes(16)
-  serial[0] = serial[0]! & 0x7f | 0x40
-  const algorithm = derSequence(derObjectIdentifier(oids.ecdsaWithSha256))
-  const content = derSequence(
-    encodeDer(0xa0, derInteger(Buffer.from([2]))),
-    derInteger(serial),
-    algorithm,
-    signer.name,
-    derSequence(derTime(validFromMs), derTime(request.notAfterMs)),
-    subject,
-    spki,
-    encodeDer(0xa3, derSequence(...encodeExtensions(request.profile, spki, signer.spki)))
-  )
-  return encodePem('CERTIFICATE', derSequence(content, algorithm, derBitString(sign('sha256', content, issuer.key))))
+  return signCertificate({
+    serial: randomBytes(16), issuer: signer.name, subject, publicKey: spki, notAfterMs: request.notAfterMs,
+    extensions: encodeExtensions(request.profile, spki, signer.spki)
+  }, issuer.key)
 }
 
 /**
@@ -138,56 +99,20 @@ export function isServerName(name: string): boolean {
     name.length <= 253 && /^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*$/.test(name)
 }
 
-function encodeName(commonName: string): Buffer {
-  const attribute = (oid: string, text: string): Buffer =>
-    derSet(derSequence(derObjectIdentifier(oid), derUtf8String(text)))
-  return derSequence(attribute(oids.organization, 'Holdfast'), attribute(oids.commonName, commonName.slice(0, 64)))
-}
-
 function encodeExtensions(profile: CertificateProfile, spki: Buffer, issuerSpki: Buffer): Buffer[] {
   const identifiers = [
-    extension(oids.subjectKeyIdentifier, false, derOctetString(keyIdentifier(spki))),
-    extension(oids.authorityKeyIdentifier, false, derSequence(encodeDer(0x80, keyIdentifier(issuerSpki))))
+    certificateExtension(certificateOids.subjectKeyIdentifier, false, derOctetString(keyIdentifier(spki))),
+    certificateExtension(certificateOids.authorityKeyIdentifier, false, derSequence(encodeDer(0x80, keyIdentifier(issuerSpki))))
   ]
   if (profile.kind === 'ca') {
     return [
-      extension(oids.basicConstraints, true, derSequence(derTrue(), derInteger(Buffer.from([0])))),
-      extension(oids.keyUsage, true, derBitString(Buffer.from([0b0000_0110]), 1)), // keyCertSign, cRLSign
+      certificateExtension(certificateOids.basicConstraints, true, derSequence(derTrue(), derInteger(Buffer.from([0])))),
+      certificateExtension(certificateOids.keyUsage, true, derBitString(Buffer.from([0b0000_0110]), 1)), // keyCertSign, cRLSign
       ...identifiers
     ]
   }
-  const names = profile.kind === 'server'
-    ? profile.names.map(encodeServerName)
-    : [encodeDer(0x86, Buffer.from(profile.uri))]
-  return [
-    extension(oids.basicConstraints, true, derSequence()),
-    extension(oids.keyUsage, true, derBitString(Buffer.from([0b1000_0000]), 7)), // digitalSignature
-    extension(oids.extendedKeyUsage, false,
-      derSequence(derObjectIdentifier(profile.kind === 'server' ? oids.serverAuth : oids.clientAuth))),
-    extension(oids.subjectAltName, false, derSequence(...names)),
-    ...identifiers
-  ]
-}
-
-function extension(oid: string, critical: boolean, value: Buffer): Buffer {
-  return derSequence(derObjectIdentifier(oid), ...critical ? [derTrue()] : [], derOctetString(value))
-}
-
-function encodeServerName(name: string): Buffer {
-  if (isIPv4(name)) return encodeDer(0x87, Buffer.from(name.split('.').map(Number)))
-  return isIPv6(name) ? encodeDer(0x87, ipv6Bytes(name)) : encodeDer(0x82, Buffer.from(name, 'latin1'))
-}
-
-/** The sixteen bytes of an IPv6 address, out of the one form that URLs write it in. */
-function ipv6Bytes(address: string): Buffer {
-  const [head = '', tail] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::')
-  const groups = (text: string): number[] => text === '' ? [] : text.split(':').map(group => parseInt(group, 16))
-  const before = groups(head)
-  const after = groups(tail ?? '')
-  const bytes = Buffer.alloc(16)
-  before.forEach((group, i) => bytes.writeUInt16BE(group, 2 * i))
-  after.forEach((group, i) => bytes.writeUInt16BE(group, 16 - 2 * (after.length - i)))
-  return bytes
+  const names = profile.kind === 'server' ? profile.names.map(serverGeneralName) : [encodeDer(0x86, Buffer.from(profile.uri))]
+  return [...endEntityExtensions(profile.kind === 'server' ? 'serverAuth' : 'clientAuth', names), ...identifiers]
 }
 
 /** RFC 7093 §2, method 1. Existing CAs carry it and what they sign must match: it can only change with a new CA. */
