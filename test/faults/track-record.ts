@@ -60,5 +60,10 @@ export const trackRecord: readonly FoundBug[] = [
     what: 'edgecore did not start on a disk that filled up while the start sorted its tables: the ballast was not given up then.',
     foundBy: 'disk of 64 MB, killed and started while full, second round',
     reproducedBy: 'test/system/full-disk.test.ts'
+  },
+  {
+    what: 'Neither side said that no State passes between it and a peer of version 1: objects just did not change any more.',
+    foundBy: 'relay that lowers what Hello offers',
+    reproducedBy: 'test/faults/state-versions.test.ts; packages/edgecore/src/link/link-state.test.ts'
   }
 ]

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from 'vitest'
 import { decodeFrame, encodeFrame } from '@holdfast/protos'
 import type { BootId, CollectionDigest, Frame, Welcome } from '@holdfast/protos'
-import { inertFailpoint, silentLog } from '@holdfast/runtime'
+import { inertFailpoint, jsonLog } from '@holdfast/runtime'
 import type { Clock, NodeName } from '@holdfast/runtime'
 import { contentVersion, stateDigest } from '@holdfast/sync'
 import type { ConnectionEvents, StateBatch, StateItem, StateListener } from '@holdfast/sync'
@@ -24,9 +24,12 @@ let items: Map<string, StateItem>
 let listeners: Set<StateListener>
 let received: StateBatch[]
 let hub: Hub
+/** Lines of its log, from warnings on. */
+let said: string[]
 let stateOf: (name: NodeName) => NodeState | undefined
 
 beforeEach(() => {
+  said = []
   isReady = true
   items = new Map([['default/a', { version: contentVersion(Buffer.from('a')), value: Buffer.from('a') }]])
   listeners = new Set()
@@ -51,7 +54,7 @@ beforeEach(() => {
     }
   })
   hub = new Hub({ helloMs: 10_000, deadMs: 25_000, software: 'test', clusterUid: 'c', windowBytes: 4 * 1024 * 1024, nodesMax: 4 },
-    { cloudLog, clock, log: silentLog, failpoint: inertFailpoint, stateOf: name => stateOf(name) })
+    { cloudLog, clock, log: jsonLog('warn', line => said.push(line), () => 0), failpoint: inertFailpoint, stateOf: name => stateOf(name) })
 })
 
 interface Peer { readonly events: ConnectionEvents, readonly frames: Frame[], welcome(): Welcome }
@@ -89,6 +92,7 @@ test('an edge of version 1 is served the Log only', async () => {
   await turns()
   expect(kinds(peer)).toEqual(['welcome'])
   expect(listeners.size).toBe(0)
+  expect(said.join()).toMatch(/older protocol, without State.*until its edgecore is upgraded/)
   expect(hub.statePresence(node)).toBeUndefined()
   peer.events.onMessage(encodeFrame({ kind: 'state-digest', digests: [empty] }))
   expect(kinds(peer)).toEqual(['welcome', 'FRAME_UNEXPECTED'])

@@ -352,7 +352,11 @@ class TunnelSession implements ConnectionEvents {
 
   /** What Welcome says of State. An edge of an older version hears nothing of it, one of another cluster keeps what it has. */
   #openState(hello: Hello): Pick<Welcome, 'stateVerdicts' | 'stateDigests'> {
-    if (this.#session.protocol < stateProtocolMin) return { stateVerdicts: [], stateDigests: [] }
+    if (this.#session.protocol < stateProtocolMin) {
+      this.#log.warn('the node speaks an older protocol, without State: it is sent no objects and reports none until its edgecore is '
+        + 'upgraded', { protocol: this.#session.protocol, edge: hello.software })
+      return { stateVerdicts: [], stateDigests: [] }
+    }
     const { components, options, stateStats } = this.#hub
     const all = (verdict: StateVerdictKind): Pick<Welcome, 'stateVerdicts' | 'stateDigests'> => {
       stateStats.down.verdicts[verdict] += hello.stateDigests.length

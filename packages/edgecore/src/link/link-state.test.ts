@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { bootIdFromBytes, decodeFrame, encodeFrame } from '@holdfast/protos'
 import type { Frame, Hello, Welcome } from '@holdfast/protos'
-import { SeededRandom, inertFailpoint, silentLog } from '@holdfast/runtime'
+import { SeededRandom, inertFailpoint, jsonLog, silentLog } from '@holdfast/runtime'
 import type { Clock, FailpointName } from '@holdfast/runtime'
 import { Committer, MemoryStore, Outbox } from '@holdfast/store'
 import { StateReader, StateWriter, contentVersion, newStateStats, stateDigest } from '@holdfast/sync'
@@ -164,9 +164,11 @@ interface Node {
   readonly down: Things
   readonly up: Things
   readonly passed: FailpointName[]
+  /** Lines of its log, from warnings on. */
+  readonly said: string[]
 }
 
-async function nodeOf(setUp: (node: Omit<Node, 'link' | 'passed' | 'clock'>) => void = () => {}): Promise<Node> {
+async function nodeOf(setUp: (node: Omit<Node, 'link' | 'passed' | 'clock' | 'said'>) => void = () => {}): Promise<Node> {
   const clock = new HandClock()
   const random = new SeededRandom(3)
   const store = new MemoryStore()
@@ -179,10 +181,11 @@ async function nodeOf(setUp: (node: Omit<Node, 'link' | 'passed' | 'clock'>) => 
   const up = new Things('node-status', { node: 'ready' })
   setUp({ cloud, down, up })
   const passed: FailpointName[] = []
+  const said: string[] = []
   const link = new Link({
     bootId, software: 'test', probeMs: 10_000, deadMs: 25_000, retryDelayMs: 100, retryDelayMaxMs: 1000
   }, {
-    outbox, peer: await PeerMemory.open(store, committer), dialer: cloud, clock, random, log: silentLog,
+    outbox, peer: await PeerMemory.open(store, committer), dialer: cloud, clock, random, log: jsonLog('warn', line => said.push(line), () => 0),
     clockSynchronised: () => true, failpoint: name => {
       passed.push(name)
       inertFailpoint(name)
@@ -190,7 +193,7 @@ async function nodeOf(setUp: (node: Omit<Node, 'link' | 'passed' | 'clock'>) => 
   })
   link.start()
   await turns()
-  return { link, cloud, clock, down, up, passed }
+  return { link, cloud, clock, down, up, passed, said }
 }
 
 /** The connection breaks, and the next one is there. */
@@ -231,6 +234,7 @@ test('a cloud of version 1 is sent no State, and takes none away', async () => {
   expect(node.link.live).toBe(true)
   expect(stateKinds(node)).toEqual([])
   expect(node.down.text()).toEqual({ 'default/held': 'held' })
+  expect(node.said.join()).toMatch(/older protocol, without State.*until cloudcore is upgraded/)
   // State frames of such a cloud are none of that version.
   node.cloud.say({ kind: 'state-verdict', verdicts: [] })
   expect(node.link.live).toBe(false)

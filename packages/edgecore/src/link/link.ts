@@ -342,6 +342,10 @@ export class Link {
     const { stateUp, log } = this.#components
     const reader = this.#reader
     if (welcome.protocol >= stateProtocolMin) reader?.verdicts(welcome.stateVerdicts)
+    if (welcome.protocol < stateProtocolMin) {
+      log.warn('the cloud speaks an older protocol, without State: the node keeps the objects that it has and reports nothing until '
+        + 'cloudcore is upgraded', { protocol: welcome.protocol, cloud: welcome.software })
+    }
     if (welcome.protocol < stateProtocolMin || this.#clusterChanged) {
       reader?.close()
       this.#reader = undefined
