@@ -27,6 +27,11 @@ export interface StateSystemOptions {
   readonly edge?: DaemonOptions
 }
 
+interface Route {
+  to: Daemon
+  port: number | undefined
+}
+
 /** One cloudcore, one edgecore, a Kubernetes API that changes, and a client of the node's API that sees what goes. */
 export class StateSystem implements AsyncDisposable {
   readonly fleet: Fleet
@@ -38,11 +43,11 @@ export class StateSystem implements AsyncDisposable {
   readonly local: KubeHttp
   readonly churn: StateChurn
   readonly watch: StateWatch
-  /** Where the node's link leads. */
-  readonly route: { to: Daemon }
+  /** Where the node's link leads: to a cloudcore, or to a port before it. */
+  readonly route: Route
 
   private constructor(
-    fleet: Fleet, edge: Daemon, link: CutProxy, route: { to: Daemon }, cluster: KubeHttp, local: KubeHttp, churn: StateChurn
+    fleet: Fleet, edge: Daemon, link: CutProxy, route: Route, cluster: KubeHttp, local: KubeHttp, churn: StateChurn
   ) {
     this.fleet = fleet
     this.edge = edge
@@ -59,8 +64,8 @@ export class StateSystem implements AsyncDisposable {
     const fleet = await Fleet.start(api === undefined ? {} : { cloud: { set: ['kube.mode=cluster', `kube.kubeconfig=${api.kubeconfig}`] } })
     let link: CutProxy | undefined
     try {
-      const route = { to: fleet.cloud }
-      link = await CutProxy.open(() => Number(new URL(route.to.endpoints.tunnel!).port))
+      const route: Route = { to: fleet.cloud, port: undefined }
+      link = await CutProxy.open(() => route.port ?? Number(new URL(route.to.endpoints.tunnel!).port))
       const edge = await fleet.join(node, {
         ...edgeOptions, set: [`server=wss://127.0.0.1:${link.port}`, 'link.retryMax=300ms', ...edgeOptions.set ?? []]
       })
