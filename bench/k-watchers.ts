@@ -115,5 +115,7 @@ async function judge({ first, last, answersFile, withinMs }: JudgeCommand): Prom
   }
 }
 
-for await (const line of createInterface({ input: process.stdin })) console.log(JSON.stringify(await judge(JSON.parse(line) as JudgeCommand)))
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify(await judge(JSON.parse(line) as JudgeCommand)))
+}
 process.exit(0)

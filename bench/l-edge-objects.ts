@@ -193,11 +193,12 @@ const collections = 6
 async function reconnected(
   edge: Daemon, cloud: Daemon, proxy: CutProxy
 ): Promise<{ readonly frames: number, readonly bytes: number, readonly items: number }> {
+  // Both ways, counted where they are sent.
+  const sent = async (what: string): Promise<number> => await metric(cloud, `holdfast_cloud_state_${what}_total`, 'direction="down"')
+    + await metric(edge, `holdfast_edge_state_${what}_total`, 'direction="up"')
   const count = async () => ({
     verdicts: await metric(edge, 'holdfast_edge_state_verdicts_total', 'direction="down"'),
-    frames: await metric(cloud, 'holdfast_cloud_state_frames_total') + await metric(edge, 'holdfast_edge_state_frames_total', 'direction="up"'),
-    bytes: await metric(cloud, 'holdfast_cloud_state_bytes_total') + await metric(edge, 'holdfast_edge_state_bytes_total', 'direction="up"'),
-    items: await metric(cloud, 'holdfast_cloud_state_items_total')
+    frames: await sent('frames'), bytes: await sent('bytes'), items: await sent('items')
   })
   const before = await count()
   proxy.reset()

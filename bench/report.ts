@@ -64,9 +64,10 @@ ${missingRows(run).filter(id => !others.some(({ row }) => row.id === id)).map(id
 }
 
 function laterRowText({ path, run: { startedAt, commit, machine }, row }: LaterRow): string {
-  return rowText(row, `From [a run of its own](../${path}): ${startedAt.slice(0, 16).replace('T', ' ')} UTC, commit ${commit}, load average `
-    + `${machine.loadAverage.toFixed(1)} before the start${machine.loadAverage > 0.5 ? ': others were at work' : ''}; `
-    + `${row.rounds.length} round${row.rounds.length === 1 ? '' : 's'}.\n\n`)
+  const others = machine.loadAverage > 0.5 ? ': others were at work' : ''
+  const rounds = `${row.rounds.length} round${row.rounds.length === 1 ? '' : 's'}`
+  return rowText(row, `From [a run of its own](../${path}): ${startedAt.slice(0, 16).replace('T', ' ')} UTC, commit ${commit}, `
+    + `load average ${machine.loadAverage.toFixed(1)} before the start${others}; ${rounds}.\n\n`)
 }
 
 function rowText(row: RowResult, origin = ''): string {
