@@ -33,6 +33,14 @@ describe('a document', () => {
     })
   })
 
+  test('is refused where its defaults come to more than an object may have', () => {
+    const names = { type: 'array', items: { type: 'string' }, default: Array.from({ length: 100 }, () => 'a name that is long') }
+    const listing = widgets({ type: 'object', properties: { all: { type: 'array', items: { type: 'object', properties: { names } } } } })
+    const all = (count: number): JsonObject => ({ all: Array.from({ length: count }, () => ({})) })
+    expect(widget(listing, all(500)).causes).toEqual([])
+    expect(() => widget(listing, all(100_000))).toThrow(expect.objectContaining({ code: 413, reason: 'RequestEntityTooLarge' }))
+  })
+
   test('keeps nulls where they are allowed, has defaults for them or loses them where they are not', () => {
     const { object } = widget(resource, { model: 'm', note: null, mode: null, limits: null, ports: null })
     expect(object['spec']).toEqual({ model: 'm', note: null, mode: 'auto', limits: { max: 10 } })

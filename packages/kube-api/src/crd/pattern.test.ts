@@ -64,6 +64,10 @@ describe('a pattern', () => {
     expect(() => new Pattern('(a|b|c)*d').test('abc'.repeat(1_000), { left: 5_000 })).toThrow(BudgetError)
   })
 
+  test('repeats nothing as often as it likes', { timeout: 5000 }, () => {
+    expect(matches('a(((){1000}){1000}){1000}b', 'ab')).toBe(true)
+  })
+
   test('nests as deep as it may, and no deeper', () => {
     expect(matches(`${'('.repeat(150)}a${')'.repeat(150)}`, 'a')).toBe(true)
     expect(() => new Pattern(`${'('.repeat(100_000)}a`)).toThrow(PatternError)

@@ -353,7 +353,12 @@ class Assembler {
   }
 
   #repeat(node: Node, min: number, max: number): void {
-    for (let i = 0; i < min; i++) this.add(node)
+    for (let i = 0; i < min; i++) {
+      const start = this.#next
+      this.add(node)
+      // Nothing, however often, is nothing: the bound on instructions would never end it.
+      if (this.#next === start) break
+    }
     if (max === Infinity) {
       const start = this.#next
       const targets = this.#split()

@@ -1,6 +1,7 @@
 import { decodeMetadata } from '../kinds/decode.ts'
+import { kubeApiLimits } from '../limits.ts'
 import type { Json, JsonObject } from '../object.ts'
-import { copyJson, setMember } from '../patch/json-values.ts'
+import { CopyTooLarge, copyJson, setMember, type CopyAllowance } from '../patch/json-values.ts'
 import { StatusError } from '../status-error.ts'
 import { isJsonObject, type StructuralSchema } from './structural-schema.ts'
 
@@ -65,37 +66,47 @@ class Pruner {
   #told(path: string): void { if (this.pruned.length < this.#toldMax) this.pruned.push(path) }
 }
 
+/** What defaults may come to: more than an object may have, since what is counted is not quite what its JSON takes. */
+export const defaultsAllowance = (): CopyAllowance => ({ bytes: 2 * kubeApiLimits.objectBytes.value })
+
 /**
  * Puts in the defaults of what is absent, or null where that is not allowed; then takes out the nulls that remain where they
- * are not allowed (apiextensions-apiserver, pkg/apiserver/schema/defaulting). Changes `value`.
+ * are not allowed (apiextensions-apiserver, pkg/apiserver/schema/defaulting). Changes `value`. Throws StatusError 413 where
+ * `allowance` is used up: a list of empty objects may have defaults a thousand times its size.
  */
-export function setDefaults(value: Json, schema: StructuralSchema): void {
-  fillIn(value, schema)
+export function setDefaults(value: Json, schema: StructuralSchema, allowance = defaultsAllowance()): void {
+  try {
+    fillIn(value, schema, allowance)
+  } catch (error) {
+    if (!(error instanceof CopyTooLarge)) throw error
+    throw new StatusError(413, 'RequestEntityTooLarge',
+      `Request entity too large: with its defaults it has more than ${kubeApiLimits.objectBytes.value} bytes`)
+  }
   dropNulls(value, schema)
 }
 
 const isRefusedNull = (value: Json | undefined, { nullable }: StructuralSchema): boolean => value === null && !nullable
 
-function fillIn(value: Json, schema: StructuralSchema): void {
+function fillIn(value: Json, schema: StructuralSchema, allowance: CopyAllowance): void {
   if (Array.isArray(value)) {
     const { items } = schema
     if (items === undefined) return
     for (const [i, element] of value.entries()) {
-      if (isRefusedNull(element, items) && items.default !== undefined) value[i] = copyJson(items.default)
-      fillIn(value[i]!, items)
+      if (isRefusedNull(element, items) && items.default !== undefined) value[i] = copyJson(items.default, allowance)
+      fillIn(value[i]!, items, allowance)
     }
   } else if (isJsonObject(value)) {
     const { properties, additional } = schema
     for (const [name, property] of properties) {
       if (property.default === undefined) continue
       const isAbsent = !Object.hasOwn(value, name)
-      if (isAbsent || isRefusedNull(value[name], property)) setMember(value, name, copyJson(property.default))
+      if (isAbsent || isRefusedNull(value[name], property)) setMember(value, name, copyJson(property.default, allowance))
     }
     for (const name of Object.keys(value)) {
       const known = properties.get(name) ?? additional
       if (known === undefined) continue
-      if (isRefusedNull(value[name], known) && known.default !== undefined) setMember(value, name, copyJson(known.default))
-      fillIn(value[name]!, known)
+      if (isRefusedNull(value[name], known) && known.default !== undefined) setMember(value, name, copyJson(known.default, allowance))
+      fillIn(value[name]!, known, allowance)
     }
   }
 }

@@ -4,7 +4,7 @@ import { forbiddenValue, invalidValue, requiredValue, unsupportedValue } from '.
 import { instanceCauses } from './instance-causes.ts'
 import { crdLimits } from './limits.ts'
 import { Pattern, PatternError } from './pattern.ts'
-import { prune, setDefaults } from './pruning.ts'
+import { defaultsAllowance, prune, setDefaults } from './pruning.ts'
 import { compileSchema, itemsOf, type SchemaDocument } from './structural-schema.ts'
 
 const types = ['array', 'boolean', 'integer', 'number', 'object', 'string'] as const
@@ -37,6 +37,8 @@ class StructuralCheck {
   readonly #toldMax: number
   #nodes = 0
   #patternInstructions = 0
+  /** For the defaults in all defaults together. */
+  readonly #allowance = defaultsAllowance()
 
   constructor(toldMax: number) { this.#toldMax = toldMax }
 
@@ -268,7 +270,7 @@ class StructuralCheck {
       this.#add(invalidValue(field, given, 'must not have unknown fields'))
       return
     }
-    setDefaults(value, compiled)
+    setDefaults(value, compiled, this.#allowance)
     this.#add(...instanceCauses(value, compiled, '', this.#toldMax).map(cause =>
       ({ ...cause, field: cause.field === '' ? field : `${field}.${cause.field}` })))
   }
