@@ -42,7 +42,10 @@ export function kubernetesPage(): string {
     + '- Tables and PartialObjectMetadata; discovery, plain and aggregated; OpenAPI as far as kubectl needs it.\n'
     + '- Finalizers, owner references with garbage collection, namespaces that empty themselves.\n'
     + '- Bearer tokens and client certificates. Known users may do everything; others may read `/version` and health. There is no RBAC.\n'
-    + '- `metadata.managedFields` is not kept: there is no server-side apply.\n\n',
+    + '- `metadata.managedFields` is not kept: there is no server-side apply.\n'
+    + '- There are no controllers but those named here, and no scheduler: a Service gets no cluster IP, a namespace no ServiceAccount '
+    + '`default`, and a Pod without `nodeName` stays `Pending`. `kubectl logs`, `exec`, `attach`, `port-forward`, `debug`, `top` and '
+    + '`create token` are 404.\n\n',
     '## Definitions\n',
     'CustomResourceDefinitions (`apiextensions.k8s.io/v1`) and the resources that they define are served: structural schemas with '
     + 'pruning, defaults and validation, several versions, the status subresource, printer columns, selectable fields, conditions, '

@@ -76,6 +76,17 @@ test('a server on loopback answers to its own names only', async () => {
   }
 })
 
+test('what is below a resource and not served is named, as kubectl shows nothing but the message', async () => {
+  const api = await open()
+  for (const [method, path] of [['GET', 'pods/web/log'], ['POST', 'pods/web/exec'], ['POST', 'serviceaccounts/default/token']] as const) {
+    const [plural, , subresource] = path.split('/')
+    expect(statusOf(await send(api, method, `/api/v1/namespaces/default/${path}`))).toMatchObject({
+      code: 404, reason: 'NotFound', details: {},
+      message: `the server could not find the requested resource: ${plural}/${subresource} is not served here`
+    })
+  }
+})
+
 test('a body is refused at its bound, whether its length is declared or not', async () => {
   const api = await open()
   const path = '/api/v1/namespaces/default/configmaps'

@@ -13,7 +13,7 @@ import { ObjectReads } from './object-reads.ts'
 import type { ObjectRequest } from './object-request.ts'
 import { ObjectView } from './object-view.ts'
 import { ObjectWrites } from './object-writes.ts'
-import { badRequest, methodNotAllowed, notFound, nothingThere, tooManyRequests } from './refusals.ts'
+import { badRequest, methodNotAllowed, notFound, nothingThere, subresourceNotServed, tooManyRequests } from './refusals.ts'
 import { parseBoolean } from './request-options.ts'
 import { parseTarget, type ResourceTarget } from './request-target.ts'
 import { failureStatus } from './status-body.ts'
@@ -180,7 +180,7 @@ export class KubeApiServer implements Service, AsyncDisposable {
     if (target.namespace !== undefined && !resource.namespaced) return this.#unknown(target)
     const { subresource } = target
     if (subresource !== undefined && !(resource.subresources as readonly string[]).includes(subresource)) {
-      throw isCustom ? notFound(resource, target.name!) : nothingThere()
+      throw isCustom ? notFound(resource, target.name!) : subresourceNotServed(resource, subresource)
     }
     const objectRequest: ObjectRequest = {
       target: target.watchPrefix ? { ...target, name: undefined } : target,

@@ -49,6 +49,12 @@ export function nothingThere(): StatusError {
   return new StatusError(404, 'NotFound', 'the server could not find the requested resource', {})
 }
 
+/** What a cluster may have below a resource and this server has not: `pods/log`, `pods/exec`, `serviceaccounts/token`. */
+export function subresourceNotServed(resource: QualifiedResource, subresource: string): StatusError {
+  return new StatusError(404, 'NotFound',
+    `the server could not find the requested resource: ${resource.plural}/${subresource} is not served here`, {})
+}
+
 export function notFound(resource: QualifiedResource, name: string): StatusError {
   return new StatusError(404, 'NotFound', `${resourceName(resource)} "${name}" not found`, details(resource, name))
 }
