@@ -26,8 +26,8 @@ export const watchFanOut: BenchRow<Key> = {
   how: `kube-api in a process of its own, HTTPS, objects in LevelDB; ${watches} watches in a second process, each on its own `
     + `connection; a third one updates 200 ConfigMaps of 0.5 KB at ${rate}/s for ${seconds} s, after `
     + `${warmUpUpdates.toLocaleString('en-US')} updates flat out that fill the history of changes, and ${settlingSeconds} s at `
-    + 'that rate. Every watch has to be sent every resourceVersion, in order. Latency is from the answer to the writer to the event at a watch; RssAnon is the '
-    + 'lowest of samples in a tenth of the time.',
+    + 'that rate. Every watch has to be sent every resourceVersion, in order. Latency is from the answer to the writer to the '
+    + 'event at a watch; RssAnon is the lowest of samples in a tenth of the time.',
   columns: {
     rate: { title: 'updates answered', unit: '/s', atLeast: rate * 0.99 },
     events: { title: 'events sent', unit: '/s' },
