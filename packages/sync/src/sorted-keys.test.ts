@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { SortedKeys } from './sorted-keys.ts'
@@ -21,4 +23,20 @@ test('keys come in order from any place, whatever came and went', () => {
       expect(keys.size).toBe(truth.size)
     }
   }))
+})
+
+test('keys that came and went leave nothing behind, though nobody asks', () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const keys = new SortedKeys<number>()
+  keys.set('there/all-along', 0)
+  collect()
+  const before = process.memoryUsage().heapUsed
+  for (let i = 0; i < 200_000; i++) {
+    keys.set(`default/job-${i}`, i)
+    keys.delete(`default/job-${i}`)
+  }
+  collect()
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(2_000_000)
+  expect([...keys.from('')]).toEqual([['there/all-along', 0]])
 })

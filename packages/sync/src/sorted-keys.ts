@@ -1,6 +1,10 @@
+/** Keys that came are put in order without being asked for when there are so many more of them than items. */
+const addedSlack = 1000
+
 /**
  * A map whose keys come out in order. They are put in order when somebody asks, after keys came or went: what was in order before
- * is one run for the sort, so that it costs about as much as a copy.
+ * is one run for the sort, so that it costs about as much as a copy. However many keys come and go before, memory is that of the
+ * items.
  */
 export class SortedKeys<Item> {
   readonly #items = new Map<string, Item>()
@@ -14,8 +18,9 @@ export class SortedKeys<Item> {
   get(key: string): Item | undefined { return this.#items.get(key) }
 
   set(key: string, item: Item): void {
-    if (!this.#items.has(key)) this.#added.push(key)
+    const isNew = !this.#items.has(key)
     this.#items.set(key, item)
+    if (isNew && this.#added.push(key) > this.#items.size + addedSlack) this.#sort()
   }
 
   delete(key: string): void { if (this.#items.delete(key)) this.#gone++ }
