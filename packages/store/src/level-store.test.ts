@@ -348,6 +348,14 @@ describe('a LevelStore and its opener', () => {
       expect(await readdir(path)).not.toContain('OPENINGS')
     })
 
+    it('is looked for in a copy, too, that came without the lock', async () => {
+      await fill(1000)
+      await rm(join(path, 'LOCK'))
+      await writeFile(join(path, 'OPENINGS'), 'holdfast-1 1 opening\n')
+      await (await anew().open()).close()
+      expect(damages.some(damage => (damage as { message: string }).message.includes('verified'))).toBe(true)
+    })
+
     it('is not looked for while another process has the store open, whose files change under the eyes', async () => {
       await fill(1000)
       const store = await anew().open()

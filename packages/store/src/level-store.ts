@@ -1,4 +1,4 @@
-import { link, mkdir, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { link, mkdir, open as openFile, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { HoldfastError, describeError, hasCode, syncFolder } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
@@ -335,15 +335,19 @@ async function whileLocked<T>(path: string, task: () => Promise<T>): Promise<T> 
   const holder = `${path}.lock`
   await rm(holder, { recursive: true, force: true })
   await mkdir(holder)
-  const db = new Level(holder)
+  let db: Level | undefined
   try {
+    // A copy of a folder may be without one, as is one whose making was cut short; LevelDB makes it then.
+    await (await openFile(join(path, 'LOCK'), 'a')).close()
     await link(join(path, 'LOCK'), join(holder, 'LOCK'))
+    // Begins to open at once.
+    db = new Level(holder)
     await db.open()
     return await task()
   } catch (error) {
     throw storeError(path, 'open', error)
   } finally {
-    await db.close()
+    await db?.close()
     await rm(holder, { recursive: true, force: true })
   }
 }
