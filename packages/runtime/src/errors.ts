@@ -34,10 +34,12 @@ export function hasCode(error: unknown, code: string): boolean {
   return codeOfError(error) === code
 }
 
-/** The text of anything thrown, for a log line or a problem document. */
+/** The text of anything thrown, for a log line or a problem document; a cause that the message quotes is not said again. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const code = (error as { code?: unknown }).code
   const head = typeof code === 'string' && !error.message.includes(code) ? `${code}: ${error.message}` : error.message
-  return error.cause === undefined ? head : `${head} (${describeError(error.cause)})`
+  if (error.cause === undefined) return head
+  const why = describeError(error.cause)
+  return head.includes(why) ? head : `${head} (${why})`
 }
