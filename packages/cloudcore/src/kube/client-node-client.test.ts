@@ -426,6 +426,27 @@ describe('a kubeconfig', () => {
     }
   })
 
+  test('whose program does not answer fails requests in time, and is run once for all of them', async () => {
+    const credential = JSON.stringify({
+      apiVersion: 'client.authentication.k8s.io/v1', kind: 'ExecCredential', status: { token: 't', expirationTimestamp: '2000-01-01T00:00:00Z' }
+    })
+    const program = `echo >>runs; while [ -e held ]; do sleep 0.02; done; echo '${credential}'`
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'sh', args: ['-c', `cd ${folder} && { ${program}; }`] }
+    const client = await open({ access: { kind: 'file', path: await write({ exec }) }, requestMs: 1000 })
+    const runs = async (): Promise<number> => (await readFile(join(folder, 'runs'))).length
+    const before = await runs()
+    await writeFile(join(folder, 'held'), '')
+    const reads = Array.from({ length: 5 }, () => rejection(client.get(place)))
+    await expect.poll(runs).toBe(before + 1)
+    await clock.pass(1000)
+    for (const read of reads) expect(await read).toMatchObject({ status: 0, reason: 'Silent' })
+    expect(await runs()).toBe(before + 1)
+    await rm(join(folder, 'held'))
+    const read = client.get(place)
+    expect((await answered(404, failure(404, 'NotFound', ''))).headers.authorization).toBe('Bearer t')
+    await read
+  })
+
   test('that leads nowhere is refused, and says why', async () => {
     const refused = async (access: ClientNodeClientOptions['access'], said: RegExp): Promise<void> => {
       await expect(open({ access })).rejects.toMatchObject({ code: 'KUBE_CONFIG_INVALID', message: expect.stringMatching(said) as string })

@@ -7,6 +7,7 @@ import { isJsonObject, KubeError, refusal, strange, tooLarge, unanswered } from 
 import { kindName, kindPath } from './kube-kinds.ts'
 import { kubeClientLimits as limits } from './limits.ts'
 import { LineSplitter } from './line-splitter.ts'
+import { unlessAborted } from './unless-aborted.ts'
 
 /** Bounds that tests set lower; the defaults are those of `kubeClientLimits`. */
 export interface ClientNodeClientOptions {
@@ -273,7 +274,7 @@ export class ClientNodeClient implements KubeClient, AsyncDisposable {
   }
 
   async #open({ method, path, body, contentType }: KubeRequest, signal: AbortSignal): Promise<Answer> {
-    const { dispatcher, headers } = await this.#connection.credentials()
+    const { dispatcher, headers } = await unlessAborted(this.#connection.credentials(), signal)
     const request = {
       origin: this.#origin,
       path: this.#prefix + path,

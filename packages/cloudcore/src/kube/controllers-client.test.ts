@@ -88,7 +88,7 @@ describe('a client that is opened on use', () => {
     await expect(used.client.get(place)).rejects.toMatchObject({ reason: 'Closed' })
   })
 
-  it('that takes for ever to open holds up neither a list that is aborted nor the end', async () => {
+  it('that takes for ever to open holds up neither a list that is aborted nor, at the end, who waits for it', async () => {
     const harness = new Harness()
     const opened = Promise.withResolvers<void>()
     harness.waits = opened.promise
@@ -96,7 +96,9 @@ describe('a client that is opened on use', () => {
     const listed = harness.client.list(kubeKinds.nodes, {}, stop.signal)
     stop.abort(new Error('enough'))
     await expect(listed).rejects.toThrow('enough')
+    const read = expect(harness.client.get(place)).rejects.toMatchObject({ status: 0, reason: 'Closed' })
     await harness.client.close()
+    await read
     opened.resolve()
     await expect.poll(() => harness.closed).toBe(1)
   })

@@ -2,7 +2,8 @@ import type { KubeObject } from '@holdfast/kube-api'
 import { describeError } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
 import type { KubeClient, KubeKind, KubeList, ListSelection, ObjectPlace, WatchEvent } from './kube-client.ts'
-import { unanswered } from './kube-error.ts'
+import { unanswered, type KubeError } from './kube-error.ts'
+import { unlessAborted } from './unless-aborted.ts'
 
 export interface ControllersClientOptions {
   /** After an attempt that failed, the next one is made no earlier. */
@@ -30,7 +31,7 @@ export class ControllersClient implements KubeClient, AsyncDisposable {
   #failure = ''
   /** By kind. */
   readonly #listFailures = new Map<string, string>()
-  #closed = false
+  readonly #closed = new AbortController()
 
   constructor(options: ControllersClientOptions, components: ControllersClientComponents) {
     this.#options = options
@@ -76,28 +77,28 @@ export class ControllersClient implements KubeClient, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> { await this.close() }
 
-  /** Cuts what is under way. A client that is being opened is not waited for. Idempotent. */
+  /** Cuts what is under way, and what waits for a client that is being opened. Idempotent. */
   async close(): Promise<void> {
-    if (this.#closed) return
-    this.#closed = true
+    if (this.#closed.signal.aborted) return
+    this.#closed.abort(closedError())
     await this.#opened?.[Symbol.asyncDispose]()
   }
 
   #client(): Promise<KubeClient> {
-    if (this.#closed) return Promise.reject(unanswered('Closed', 'the client of the Kubernetes API is closed'))
+    if (this.#closed.signal.aborted) return Promise.reject(closedError())
     const { clock } = this.#components
     if (this.#opening === undefined) {
       if (clock.monotonicMs() - this.#failedMs < this.#options.retryMs) return Promise.reject(unanswered('Unreachable', this.#failure))
       this.#opening = this.#open()
     }
-    return this.#opening
+    return unlessAborted(this.#opening, this.#closed.signal)
   }
 
   async #open(): Promise<KubeClient> {
     const { open, clock, log } = this.#components
     try {
       const client = await open()
-      if (this.#closed) await client[Symbol.asyncDispose]()
+      if (this.#closed.signal.aborted) await client[Symbol.asyncDispose]()
       this.#opened = client
       this.#failure = ''
       return client
@@ -113,11 +114,4 @@ export class ControllersClient implements KubeClient, AsyncDisposable {
   }
 }
 
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => { reject(signal.reason as Error) }
-    if (signal.aborted) abort()
-    signal.addEventListener('abort', abort, { once: true })
-    work.then(resolve, reject).finally(() => { signal.removeEventListener('abort', abort) })
-  })
-}
+const closedError = (): KubeError => unanswered('Closed', 'the client of the Kubernetes API is closed')

@@ -139,6 +139,7 @@ export class Controllers implements Service {
         }
         reason = 'the Kubernetes API has no namespace kube-system, whose uid would name it'
       } catch (error) {
+        if (signal.aborted) return
         reason = describeError(error)
       }
       if (reason !== this.#anonymous) log.warn('the Kubernetes API cannot be told from others yet; nodes wait', { error: reason })

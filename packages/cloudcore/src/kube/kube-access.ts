@@ -39,6 +39,7 @@ export class KubeConnection {
   #dispatcher: Dispatcher | undefined
   /** The TLS material of `#dispatcher`, as text. */
   #material = ''
+  #reading: Promise<Credentials> | undefined
 
   private constructor(library: Library, config: KubeConfig) {
     this.#library = library
@@ -58,8 +59,16 @@ export class KubeConnection {
     return connection
   }
 
-  /** Rejects with whatever the credentials' files or programs have to say. */
-  async credentials(): Promise<Credentials> {
+  /**
+   * Rejects with whatever the credentials' files or programs have to say. A program has the time that it takes, and is run once
+   * for all who ask meanwhile.
+   */
+  credentials(): Promise<Credentials> {
+    this.#reading ??= this.#read().finally(() => { this.#reading = undefined })
+    return this.#reading
+  }
+
+  async #read(): Promise<Credentials> {
     const applied: RequestOptions = {}
     await this.#config.applyToHTTPSOptions(applied)
     const headers: Record<string, string> = {}
