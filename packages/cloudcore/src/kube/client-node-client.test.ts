@@ -438,7 +438,7 @@ describe('a kubeconfig', () => {
     await writeFile(join(folder, 'held'), '')
     const reads = Array.from({ length: 5 }, () => rejection(client.get(place)))
     await expect.poll(runs).toBe(before + 1)
-    await clock.pass(1000)
+    clock.pass(1000)
     for (const read of reads) expect(await read).toMatchObject({ status: 0, reason: 'Silent' })
     expect(await runs()).toBe(before + 1)
     await rm(join(folder, 'held'))
