@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
 import { connect } from 'node:net'
-import { SeededRandom, SystemClock, silentLog } from '@holdfast/runtime'
+import { SeededRandom, SystemClock, silentLog, type Log } from '@holdfast/runtime'
 import { Committer, MemoryStore } from '@holdfast/store'
 import { afterEach, expect, test } from 'vitest'
 import { EmbeddedKubeApi } from '../embedded-kube-api.ts'
@@ -11,10 +11,9 @@ import { kubeApiServerLimits as limits } from './limits.ts'
 const closers: (() => Promise<void>)[] = []
 afterEach(async () => { for (const close of closers.splice(0).toReversed()) await close() })
 
-async function open(objects: ObjectStoreOptions = {}): Promise<EmbeddedKubeApi> {
+async function open(objects: ObjectStoreOptions = {}, store = new MemoryStore(), log: Log = silentLog): Promise<EmbeddedKubeApi> {
   const clock = new SystemClock()
-  const store = new MemoryStore()
-  const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
+  const committer = new Committer({}, { store, clock, onFailure: () => undefined })
   const api = await EmbeddedKubeApi.open({
     server: {
       name: 'kube-api', host: '127.0.0.1', port: 0,
@@ -24,7 +23,7 @@ async function open(objects: ObjectStoreOptions = {}): Promise<EmbeddedKubeApi> 
       version: { major: '1', minor: '32', gitVersion: 'v1.32.0', gitCommit: '', buildDate: '', platform: '' }
     },
     objects
-  }, { store, committer, clock, random: new SeededRandom(7), log: silentLog })
+  }, { store, committer, clock, random: new SeededRandom(7), log })
   closers.push(() => committer.close(), () => api.close())
   return api
 }
@@ -118,6 +117,30 @@ test('one client with too many requests under way is put off, another one is not
   for (const socket of sockets) socket.destroy()
   while (api.server.requestsInFlight > 0 && performance.now() < deadline) await new Promise(resolve => { setImmediate(resolve) })
   expect(await send(api, 'GET', '/api/v1/namespaces')).toMatchObject({ status: 200 })
+})
+
+test('a write that the disk refuses says why, and reading goes on', async () => {
+  class FullStore extends MemoryStore {
+    full = false
+    override write(...[ops, options, onDone]: Parameters<MemoryStore['write']>): void {
+      if (this.full) onDone(new Error('No space left on device'))
+      else super.write(ops, options, onDone)
+    }
+  }
+  const store = new FullStore()
+  const said: string[] = []
+  const api = await open({}, store, { ...silentLog, error: message => { said.push(message) } })
+  const path = '/api/v1/namespaces/default/configmaps'
+  expect(await send(api, 'POST', path, { body: configMap('a') })).toMatchObject({ status: 201 })
+  store.full = true
+  for (const name of ['b', 'c']) {
+    expect(statusOf(await send(api, 'POST', path, { body: configMap(name) }))).toMatchObject({
+      code: 500, reason: 'InternalError',
+      message: 'Internal error occurred: the objects are being read again after a failed write: No space left on device'
+    })
+  }
+  expect(await send(api, 'GET', `${path}/a`)).toMatchObject({ status: 200 })
+  expect(said).toEqual([])
 })
 
 test('a watcher that takes nothing is cut off, and nothing waits for it', async () => {

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { describeError, HoldfastError, type Clock, type Log, type Random, type Service } from '@holdfast/runtime'
+import { describeError, hasCode, HoldfastError, type Clock, type Log, type Random, type Service } from '@holdfast/runtime'
 import type { ObjectSource, ObjectWriter } from '../object-store-types.ts'
 import type { Registry, ServedResource } from '../registry.ts'
 import { StatusError } from '../status-error.ts'
@@ -13,7 +13,9 @@ import { ObjectReads } from './object-reads.ts'
 import type { ObjectRequest } from './object-request.ts'
 import { ObjectView } from './object-view.ts'
 import { ObjectWrites } from './object-writes.ts'
-import { badRequest, methodNotAllowed, notFound, nothingThere, subresourceNotServed, tooManyRequests } from './refusals.ts'
+import {
+  badRequest, internalError, methodNotAllowed, notFound, nothingThere, subresourceNotServed, tooManyRequests
+} from './refusals.ts'
 import { parseBoolean } from './request-options.ts'
 import { parseTarget, type ResourceTarget } from './request-target.ts'
 import { failureStatus } from './status-body.ts'
@@ -116,6 +118,8 @@ export class KubeApiServer implements Service, AsyncDisposable {
       return await this.#reply(exchange)
     } catch (error) {
       if (error instanceof StatusError) return refusal(error)
+      // Whoever has the store has logged the failed write; a line for each request that meets it would say no more.
+      if (hasCode(error, 'STORE_FAILED')) return refusal(internalError((error as HoldfastError).message))
       const { method, url } = exchange.request
       if (!exchange.signal.aborted) {
         this.#components.log.error('a request failed', {
@@ -123,7 +127,7 @@ export class KubeApiServer implements Service, AsyncDisposable {
           ...error instanceof Error && !(error instanceof HoldfastError) && { stack: error.stack }
         })
       }
-      return refusal(new StatusError(500, 'InternalError', 'Internal error occurred: the log says what happened'))
+      return refusal(internalError('the log says what happened'))
     }
   }
 

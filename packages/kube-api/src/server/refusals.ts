@@ -13,6 +13,10 @@ export function unauthorized(): StatusError {
   return new StatusError(401, 'Unauthorized', 'Unauthorized')
 }
 
+export function internalError(why: string): StatusError {
+  return new StatusError(500, 'InternalError', `Internal error occurred: ${why}`)
+}
+
 /** A path that is not a resource's. */
 export function forbiddenPath(user: string, verb: string, path: string): StatusError {
   return new StatusError(403, 'Forbidden', `forbidden: User "${user}" cannot ${verb} path "${path}"`, {})
