@@ -129,14 +129,14 @@ async function writeLaunched(main: string): Promise<string> {
   return path
 }
 
-test('a launcher becomes its program, with its flags, arguments, signals and exit code', async () => {
+test('a launcher becomes its program, with its flags, environment, arguments, signals and exit code', async () => {
   const { child, code, says, output } = start(await writeLaunched(`
     const flag: string = process.execArgv.join()
     process.on('SIGTERM', () => process.exit(7))
     setInterval(() => {}, 1000)
-    console.log(process.pid, flag, process.argv.slice(2).join(), 'ready')`), ['a', '--b'])
+    console.log(process.pid, flag, process.env['MALLOC_ARENA_MAX'], process.argv.slice(2).join(), 'ready')`), ['a', '--b'])
   await says('ready')
-  expect(output()).toBe(`${child.pid} --max-semi-space-size=3 a,--b ready\n`)
+  expect(output()).toBe(`${child.pid} --max-semi-space-size=3 2 a,--b ready\n`)
   child.kill('SIGTERM')
   expect(await code).toBe(7)
 })
