@@ -62,7 +62,8 @@ describe('bits flipped between two runs', () => {
       await system.converged(`round ${round}: ${done.join(', ')}`)
     }
     report(context, {
-      rows: [5], fault: 'bits flipped in the objects on the node', injection: `${flipsAtOnce} bit flips in log, table, MANIFEST and CURRENT, between two runs`,
+      rows: [5], fault: 'bits flipped in the objects on the node',
+      injection: `${flipsAtOnce} bit flips in log, table, MANIFEST and CURRENT, between two runs`,
       rounds: count,
       outcome: `no wrong object served; ${missing} lost and back from the cloud; ${quarantines} databases set aside`
     })
@@ -103,8 +104,10 @@ describe('bits flipped between two runs', () => {
       await system.converged(`round ${round}, afterwards`)
     }
     report(context, {
-      rows: [5], fault: 'bits flipped in the embedded API\'s objects', injection: `${flipsAtOnce} bit flips in log, table, MANIFEST and CURRENT, between two runs`,
-      rounds: count, outcome: `started every time, no wrong object served, both sides equal; ${missing} objects lost; ${quarantines} databases set aside`
+      rows: [5], fault: 'bits flipped in the embedded API\'s objects',
+      injection: `${flipsAtOnce} bit flips in log, table, MANIFEST and CURRENT, between two runs`,
+      rounds: count,
+      outcome: `started every time, no wrong object served, both sides equal; ${missing} objects lost; ${quarantines} databases set aside`
     })
   })
 })

@@ -28,7 +28,8 @@ describe('kill -9 at random moments while objects change', () => {
       expect(system.watch.changes).toBeGreaterThan(count)
       report(context, {
         rows: [1], fault: `kill -9 of ${who} while objects change`,
-        injection: 'SIGKILL at a random moment; objects are created, changed, deleted and created again under their names', rounds: count,
+        injection: 'SIGKILL at a random moment; objects are created, changed, deleted and created again under their names',
+        rounds: count,
         outcome: `both sides equal within ${Math.ceil(slowestMs / 1000)} s; nothing went that was wanted, no acknowledged write lost`
       })
     })

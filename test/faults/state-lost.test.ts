@@ -36,7 +36,9 @@ describe('a cloud that is not the one it was', () => {
       slowestMs = Math.max(slowestMs, await system.converged(`round ${round}, wiped`))
     }
     report(context, {
-      rows: [37], fault: 'objects of the embedded API wiped, identity kept', injection: 'objects/ removed while cloudcore was killed', rounds: count,
+      rows: [37], fault: 'objects of the embedded API wiped, identity kept',
+      injection: 'objects/ removed while cloudcore was killed',
+      rounds: count,
       outcome: `kept while nobody knew; then exactly what the new API has, within ${Math.ceil(slowestMs / 1000)} s`
     })
   })
@@ -67,7 +69,8 @@ describe('a cloud that is not the one it was', () => {
       slowestMs = Math.max(slowestMs, await system.converged(`round ${round}, known`))
     }
     report(context, {
-      rows: [37, 38], fault: 'the cluster\'s database wiped, its API slow to come back', injection: 'scripted API server, emptied, refuses lists at first',
+      rows: [37, 38], fault: 'the cluster\'s database wiped, its API slow to come back',
+      injection: 'scripted API server, emptied, refuses lists at first',
       rounds: count, outcome: `kept while it refused; then exactly what it has, within ${Math.ceil(slowestMs / 1000)} s`
     })
   })
@@ -108,7 +111,9 @@ describe('a cloud that is not the one it was', () => {
       expect((await system.held()).nodes[0]!.metadata.uid).not.toBe(before.nodes[0]!.metadata.uid)
     }
     report(context, {
-      rows: [37], fault: 'another cluster', injection: 'node joined to a second cloudcore, started three times, then joined with --adopt', rounds: count,
+      rows: [37], fault: 'another cluster',
+      injection: 'node joined to a second cloudcore, started three times, then joined with --adopt',
+      rounds: count,
       outcome: '`ClusterChanged`, State kept byte for byte; with --adopt exactly what the new cluster has'
     })
   })

@@ -52,7 +52,9 @@ describe('an API that does not tell', () => {
         slowestMs = Math.max(slowestMs, await system.converged(`round ${round}`))
       }
       report(context, {
-        rows: [38], fault: what, injection: 'scripted API server refuses cloudcore, which is restarted; objects go on changing', rounds: count,
+        rows: [38], fault: what,
+        injection: 'scripted API server refuses cloudcore, which is restarted; objects go on changing',
+        rounds: count,
         outcome: `nothing deleted on the node, \`not ready\` shown in /readyz?verbose and metrics; both sides equal within ${Math.ceil(slowestMs / 1000)} s of its end`
       })
     })
@@ -83,7 +85,9 @@ describe('an API that does not tell', () => {
       slowestMs = Math.max(slowestMs, await system.converged(`round ${round}`))
     }
     report(context, {
-      rows: [29], fault: 'Kubernetes API down, cloudcore and edgecore restarted meanwhile', injection: 'scripted API server closed', rounds: count,
+      rows: [29], fault: 'Kubernetes API down, cloudcore and edgecore restarted meanwhile',
+      injection: 'scripted API server closed',
+      rounds: count,
       outcome: `the node serves the same, byte for byte; both sides equal within ${Math.ceil(slowestMs / 1000)} s of its return`
     })
   })
@@ -112,8 +116,10 @@ describe('history', () => {
       slowestMs = Math.max(slowestMs, await system.converged(`round ${round}`))
     }
     report(context, {
-      rows: [29], fault: '410 Gone', injection: 'scripted API server with a history of 10 events; cloudcore cut off from it while objects change',
-      rounds: count, outcome: `both sides equal within ${Math.ceil(slowestMs / 1000)} s, by uid; nothing went that was wanted`
+      rows: [29], fault: '410 Gone',
+      injection: 'scripted API server with a history of 10 events; cloudcore cut off from it while objects change',
+      rounds: count,
+      outcome: `both sides equal within ${Math.ceil(slowestMs / 1000)} s, by uid; nothing went that was wanted`
     })
   })
 
@@ -134,7 +140,9 @@ describe('history', () => {
       slowestMs = Math.max(slowestMs, await system.converged(`round ${round}`))
     }
     report(context, {
-      rows: [29], fault: 'objects deleted and created again while the node is offline', injection: 'link cut', rounds: count,
+      rows: [29], fault: 'objects deleted and created again while the node is offline',
+      injection: 'link cut',
+      rounds: count,
       outcome: `the new ones, by uid, within ${Math.ceil(slowestMs / 1000)} s of the link's return; no zombies`
     })
   })
@@ -207,7 +215,9 @@ if (isFull) describe('a second cloudcore', () => {
         await system.converged(`round ${round}, back`)
       }
       report(context, {
-        rows: [38], fault: 'replica of cloudcore that lags', injection: 'its connections to the API are silent; the node changes over to it', rounds: count,
+        rows: [38], fault: 'replica of cloudcore that lags',
+        injection: 'its connections to the API are silent; the node changes over to it',
+        rounds: count,
         outcome: `\`not ready\`, nothing sent and nothing deleted until it had caught up; then both sides equal within ${Math.ceil(slowestMs / 1000)} s`
       })
     } finally {

@@ -47,7 +47,8 @@ describe('version 1 of the protocol', () => {
       system.link.reset()
     }
     report(context, {
-      rows: [28], fault: 'an edge of version 1 with this cloud, a cloud of version 1 with this edge', injection: 'relay in the tunnel that lowers what Hello offers',
+      rows: [28], fault: 'an edge of version 1 with this cloud, a cloud of version 1 with this edge',
+      injection: 'relay in the tunnel that lowers what Hello offers',
       rounds: count,
       outcome: `the Log flows, no State frame either way and both say so, the node keeps what it has; with version 2 both sides equal within ${Math.ceil(slowestMs / 1000)} s`
     })

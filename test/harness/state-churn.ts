@@ -142,7 +142,9 @@ export class StateChurn {
           const now = found.get(identityOf(collection, object))
           if (placeOf(collection, object) === this.#inDoubt) continue
           if (now === undefined) this.lost.push(`${identityOf(collection, object)} is gone`)
-          else if (contentOf(now) !== contentOf(object)) this.lost.push(`${identityOf(collection, object)} is ${contentOf(now)}, not ${contentOf(object)}`)
+          else if (contentOf(now) !== contentOf(object)) {
+            this.lost.push(`${identityOf(collection, object)} is ${contentOf(now)}, not ${contentOf(object)}`)
+          }
         }
       }
     }
@@ -229,7 +231,10 @@ export class StateChurn {
     const random = this.#random
     const collection = this.#pick(['secrets', 'secrets', 'configmaps', 'configmaps', 'pods', 'pods', 'serviceaccounts', 'services'] as const)
     // An anchor's content changes; it never goes.
-    if (random.chance(0.1)) return { collection: this.#pick(['secrets', 'configmaps'] as const), name: 'anchor', method: 'PATCH', body: { data: this.#data() } }
+    if (random.chance(0.1)) {
+      const anchored = this.#pick(['secrets', 'configmaps'] as const)
+      return { collection: anchored, name: 'anchor', method: 'PATCH', body: { data: this.#data() } }
+    }
     const name = this.#pick(namesOf[collection])
     if (this.#has(collection, name) === undefined) return { collection, name, method: 'POST', body: this.#draft(collection, name) }
     if (collection === 'pods' && random.chance(0.5)) {

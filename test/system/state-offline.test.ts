@@ -44,7 +44,9 @@ it('a node that boots every day for thirty days without a network serves the sam
   await system.churn.burst(20)
   await system.converged('thirty days later')
   report(context, {
-    rows: [31], fault: 'thirty days offline, a boot a day', injection: 'libfaketime under edgecore, a day later each time; SIGKILL or SIGTERM between', rounds: days,
+    rows: [31], fault: 'thirty days offline, a boot a day',
+    injection: 'libfaketime under edgecore, a day later each time; SIGKILL or SIGTERM between',
+    rounds: days,
     outcome: 'the same view every time, Secrets included; both sides equal after the link\'s return'
   })
 })
