@@ -17,7 +17,8 @@ export const crdLimits = {
   },
   validationSteps: {
     value: 20_000_000, unit: 'steps',
-    meaning: 'Work to check one object: one for each value and schema that meet, one for each instruction of a pattern and character.',
+    meaning: 'Work to check one object: one for each value and schema that meet, one for each character and instruction of a '
+      + 'pattern, or part of a class in it.',
     atLimit: '422 Invalid for the object.'
   },
   selectableFields: {

@@ -64,6 +64,10 @@ describe('a pattern', () => {
     expect(() => new Pattern('(a|b|c)*d').test('abc'.repeat(1_000), { left: 5_000 })).toThrow(BudgetError)
   })
 
+  test('pays for each part of a class', () => {
+    expect(() => new Pattern(`^[${'\\d'.repeat(100)}a-z${'A'.repeat(100)}]+$`).test('z'.repeat(100), { left: 5000 })).toThrow(BudgetError)
+  })
+
   test('repeats nothing as often as it likes', { timeout: 5000 }, () => {
     expect(matches('a(((){1000}){1000}){1000}b', 'ab')).toBe(true)
   })

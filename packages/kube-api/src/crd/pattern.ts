@@ -17,16 +17,19 @@ export function spend(budget: Budget, steps: number): void {
 type CharacterTest = (codePoint: number) => boolean
 type Assertion = 'text-start' | 'text-end' | 'line-start' | 'line-end' | 'word-boundary' | 'no-word-boundary'
 
+/** `parts`: of its class, each of which the test may have to look at. */
+interface CharacterInstruction { readonly kind: 'character', readonly test: CharacterTest, readonly parts?: number }
+
 type Node =
   | { readonly kind: 'empty' }
-  | { readonly kind: 'character', readonly test: CharacterTest }
+  | CharacterInstruction
   | { readonly kind: 'assertion', readonly assertion: Assertion }
   | { readonly kind: 'sequence', readonly nodes: readonly Node[] }
   | { readonly kind: 'choice', readonly nodes: readonly Node[] }
   | { readonly kind: 'repeat', readonly node: Node, readonly min: number, readonly max: number }
 
 type Instruction =
-  | { readonly kind: 'character', readonly test: CharacterTest }
+  | CharacterInstruction
   | { readonly kind: 'assertion', readonly assertion: Assertion }
   | { readonly kind: 'split', readonly targets: number[] }
   | { readonly kind: 'match' }
@@ -151,8 +154,8 @@ class PatternParser {
     switch (character) {
       case '(': return this.#group(current)
       case '[': {
-        const test = this.#class()
-        return { kind: 'character', test: flags.ignoreCase ? ignoringCase(test) : test }
+        const { test, parts } = this.#class()
+        return { kind: 'character', test: flags.ignoreCase ? ignoringCase(test) : test, parts }
       }
       case '.': return { kind: 'character', test: flags.dotAll ? () => true : c => c !== 10 }
       case '^': return { kind: 'assertion', assertion: flags.multiLine ? 'line-start' : 'text-start' }
@@ -256,7 +259,7 @@ class PatternParser {
     return character.codePointAt(0)!
   }
 
-  #class(): CharacterTest {
+  #class(): { readonly test: CharacterTest, readonly parts: number } {
     const isNegated = this.#takes('^')
     const tests: CharacterTest[] = []
     const ranges: [number, number][] = []
@@ -284,9 +287,10 @@ class PatternParser {
       if (to < from) throw new PatternError('invalid character class range')
       ranges.push([from, to])
     }
+    const parts = tests.length + ranges.length
     if (ranges.length > 0) tests.push(within(ranges))
     const test: CharacterTest = tests.length === 1 ? tests[0]! : c => tests.some(one => one(c))
-    return isNegated ? not(test) : test
+    return { test: isNegated ? not(test) : test, parts }
   }
 
   #rangeEnd(): number {
@@ -414,8 +418,8 @@ export class Pattern {
         const index = stack.pop()!
         if (seen[index] === at) continue
         seen[index] = at
-        spend(budget, 1)
         const instruction = program[index]!
+        spend(budget, instruction.kind === 'character' ? instruction.parts ?? 1 : 1)
         switch (instruction.kind) {
           case 'match': return true
           case 'split': for (const target of instruction.targets) stack.push(target); break
