@@ -77,10 +77,15 @@ describe('holdfast up', () => {
       const kubeconfig = await up.shows(/kubectl --kubeconfig '([^']+)' get nodes -o wide/)
       using cluster = await KubeHttp.open(kubeconfig)
       await until('the node is in the Kubernetes API', async () => (await cluster.send('GET', '/api/v1/nodes/edge-1')).status === 200)
-      // kubectl watches one kind at a time.
-      expect(up.output).not.toMatch(/get \S+,\S+ .*-w/)
+      const { spec } = JSON.parse(await up.shows(/kubectl .* run hello --image=hello --overrides='([^']+)'/)) as { readonly spec: object }
+      const namespace = '/api/v1/namespaces/default'
+      await cluster.send('POST', `${namespace}/configmaps`, { metadata: { name: 'settings' }, data: { colour: 'blue' } })
+      const pod = { metadata: { name: 'hello' }, spec: { ...spec, containers: [{ name: 'hello', image: 'hello' }] } }
+      expect(await cluster.send('POST', `${namespace}/pods`, pod)).toMatchObject({ status: 201 })
       using local = await KubeHttp.open(await up.shows(/kubectl --kubeconfig '([^']+)' get pods,configmaps,secrets -A/))
-      await until('the node is on the node', async () => (await local.send('GET', '/api/v1/nodes/edge-1')).status === 200)
+      await until('the Pod and what it uses are on the node', async () =>
+        (await local.send('GET', `${namespace}/pods/hello`)).status === 200
+        && (await local.send('GET', `${namespace}/configmaps/settings`)).status === 200)
       await using follow = new Holdfast('records', '--node', 'edge-1', '--cloud', cloud, '--follow')
       for (const celsius of [81, 82]) {
         const answer = await fetch(device, { method: 'POST', body: `{"celsius":${celsius}}` })

@@ -165,12 +165,18 @@ and four with kubectl, of version 1.20 or later:
 
   ${kubectl} get nodes -o wide
   ${kubectl} create configmap settings --from-literal=colour=blue
-  ${kubectl} get configmaps -A -w
+  ${kubectl} run hello --image=hello --overrides='${JSON.stringify(helloPod(node))}'
   ${kubectlOf('edge', 'local.kubeconfig')} get pods,configmaps,secrets -A
+
+The last one asks the node: it has the Pods that name it, and what these use. They are held, not run.
 
 Ctrl-C stops both.
 `
 }
+
+/** What makes of `kubectl run` a Pod of the node that uses the ConfigMap made before. */
+const helloPod = (node: NodeName): object =>
+  ({ spec: { nodeName: node, volumes: [{ name: 'settings', configMap: { name: 'settings' } }] } })
 
 /** How this program is called from a folder, as a shell understands it. */
 function holdfastCommand(folder: string): string {
