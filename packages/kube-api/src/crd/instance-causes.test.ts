@@ -132,3 +132,11 @@ describe('however large it is', () => {
     expect(found).toEqual(['FieldValueInvalid spec: Invalid value: "": the schema makes too much work of this object'])
   })
 })
+
+test('a value is one of those that are allowed whatever the order of its members, and however many are nearly it', { timeout: 5000 }, () => {
+  const one = (last: number): Json => ({ a: Array.from({ length: 60 }, () => 1), b: last })
+  const allowed = Array.from({ length: 6000 }, (_, i) => one(i))
+  const schema = { type: 'array', items: { 'type': 'object', 'x-kubernetes-preserve-unknown-fields': true, 'enum': allowed } }
+  const { a, b } = one(5999) as JsonObject
+  expect(causes(schema, Array.from({ length: 6000 }, () => ({ b: b!, a: a! })))).toEqual([])
+})

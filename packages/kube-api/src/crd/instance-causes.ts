@@ -8,7 +8,7 @@ import { dns1123SubdomainErrors } from '../validation/names.ts'
 import { numberFormats, textFormats } from './formats.ts'
 import { crdLimits } from './limits.ts'
 import { BudgetError, spend, type Budget } from './pattern.ts'
-import { isJsonObject, type StructuralSchema } from './structural-schema.ts'
+import { isJsonObject, jsonKey, type StructuralSchema } from './structural-schema.ts'
 
 /**
  * What is wrong with a value by its schema, at most `toldMax` causes. `path` is its place: empty for a whole object.
@@ -28,6 +28,9 @@ export function instanceCauses(
   }
   return checker.causes
 }
+
+/** Of a value that is compared as a whole. */
+const charactersPerStep = 16
 
 class InstanceChecker {
   readonly causes: StatusCause[] = []
@@ -65,10 +68,11 @@ class InstanceChecker {
     if (!fits) this.add(typeInvalidValue(path, is, `${path} in body must be of type ${wanted}: "${is}"`))
   }
 
-  #checkEnum(value: Json, { enum: allowed }: StructuralSchema, path: string): void {
+  #checkEnum(value: Json, { enum: allowed, enumKeys }: StructuralSchema, path: string): void {
     if (allowed === undefined) return
-    spend(this.#budget, allowed.length)
-    if (allowed.some(one => equalJson(one, value))) return
+    const key = jsonKey(value)
+    spend(this.#budget, Math.ceil(key.length / charactersPerStep))
+    if (enumKeys.has(key)) return
     this.add(unsupportedValue(path, value, allowed.map(one => typeof one === 'string' ? one : JSON.stringify(one))))
   }
 
@@ -107,7 +111,7 @@ class InstanceChecker {
     }
     const before = Array.isArray(current) ? current : []
     const keyOf = listType === 'map' ? (element: Json) => mapKey(element, items, listMapKeys)
-      : listType === 'set' ? (element: Json) => setKey(element) : undefined
+      : listType === 'set' ? (element: Json) => jsonKey(element) : undefined
     const places = new Set<string>()
     const known = keyOf === undefined ? undefined : new Map(before.map(element => [keyOf(element), element]))
     for (const [i, element] of value.entries()) {
@@ -200,20 +204,13 @@ function isMultiple(value: number, of: number): boolean {
   return Math.abs(ratio - Math.round(ratio)) < 1e-9 * Math.max(1, Math.abs(ratio))
 }
 
-/** The same for equal values, whatever the order of their members. */
-function setKey(value: Json): string {
-  if (Array.isArray(value)) return `[${value.map(setKey).join(',')}]`
-  if (!isJsonObject(value)) return JSON.stringify(value)
-  return `{${Object.keys(value).toSorted().map(name => `${JSON.stringify(name)}:${setKey(value[name]!)}`).join(',')}}`
-}
-
 /** The keys of an element of a list that is a map, defaults for absent ones; undefined for what is no object. */
 function mapKey(element: Json, items: StructuralSchema | undefined, keys: readonly string[]): string | undefined {
   if (!isJsonObject(element)) return undefined
   const present = keys.filter(key => Object.hasOwn(element, key) || items?.properties.get(key)?.default !== undefined)
   if (present.length === 0) return undefined
   return `{${present.map(key =>
-    `${JSON.stringify(key)}:${setKey(Object.hasOwn(element, key) ? element[key]! : items!.properties.get(key)!.default!)}`).join(', ')}}`
+    `${JSON.stringify(key)}:${jsonKey(Object.hasOwn(element, key) ? element[key]! : items!.properties.get(key)!.default!)}`).join(', ')}}`
 }
 
 const duplicateKey = (field: string, key: string): StatusCause =>

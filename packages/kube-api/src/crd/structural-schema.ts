@@ -22,6 +22,8 @@ export interface StructuralSchema {
   readonly listType: 'atomic' | 'set' | 'map'
   readonly listMapKeys: readonly string[]
   readonly enum: readonly Json[] | undefined
+  /** `jsonKey` of each value in `enum`. */
+  readonly enumKeys: ReadonlySet<string>
   readonly format: string
   readonly pattern: Pattern | undefined
   readonly minLength: number | undefined
@@ -85,6 +87,13 @@ export interface SchemaDocument {
 export const isJsonObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
+/** The same for equal values, whatever the order of their members. */
+export function jsonKey(value: Json): string {
+  if (Array.isArray(value)) return `[${value.map(jsonKey).join(',')}]`
+  if (!isJsonObject(value)) return JSON.stringify(value)
+  return `{${Object.keys(value).toSorted().map(name => `${JSON.stringify(name)}:${jsonKey(value[name]!)}`).join(',')}}`
+}
+
 /** The one schema of a list's elements; undefined where there is none, or a list of them. */
 export function itemsOf({ items }: SchemaDocument): SchemaDocument | undefined {
   return Array.isArray(items) ? undefined : items as SchemaDocument | undefined
@@ -109,6 +118,7 @@ export function compileSchema(document: SchemaDocument): StructuralSchema {
     listType: (document['x-kubernetes-list-type'] ?? 'atomic') as StructuralSchema['listType'],
     listMapKeys: document['x-kubernetes-list-map-keys'] ?? [],
     enum: document.enum,
+    enumKeys: new Set(document.enum?.map(jsonKey)),
     format: document.format ?? '',
     pattern: document.pattern === undefined ? undefined : new Pattern(document.pattern),
     minLength: document.minLength,
@@ -133,7 +143,7 @@ export function compileSchema(document: SchemaDocument): StructuralSchema {
 /** `additionalProperties: true`: whatever comes is kept. */
 const anything: StructuralSchema = {
   type: undefined, nullable: true, isIntOrString: false, preservesUnknownFields: true, isEmbeddedResource: false, properties: new Map(),
-  additional: undefined, items: undefined, default: undefined, listType: 'atomic', listMapKeys: [], enum: undefined, format: '',
+  additional: undefined, items: undefined, default: undefined, listType: 'atomic', listMapKeys: [], enum: undefined, enumKeys: new Set(), format: '',
   pattern: undefined, minLength: undefined, maxLength: undefined, minItems: undefined, maxItems: undefined, minProperties: undefined,
   maxProperties: undefined, minimum: undefined, maximum: undefined, exclusiveMinimum: false, exclusiveMaximum: false,
   multipleOf: undefined, required: [], allOf: [], anyOf: [], oneOf: [], not: undefined
