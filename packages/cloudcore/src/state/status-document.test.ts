@@ -43,7 +43,10 @@ describe('what a node reports', () => {
 
   test('may lie nowhere else', () => {
     expect(placeOf(node, 'node-status', 'edge-10')).toBeUndefined()
-    expect(placeOf(node, 'pod-status', '/web')).toBeUndefined()
+    for (const key of ['/web', 'default/', 'default/..', '../web', 'default/.', 'default/web?watch', 'default/Web']) {
+      expect([key, placeOf(node, 'pod-status', key)]).toEqual([key, undefined])
+    }
+    expect(placeOf(node, 'pod-status', 'default/web-0.a')).toMatchObject({ namespace: 'default', name: 'web-0.a' })
   })
 })
 

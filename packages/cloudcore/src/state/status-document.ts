@@ -44,11 +44,15 @@ export function objectKey({ metadata: { namespace, name = '' } }: KubeObject): s
   return namespace === undefined || namespace === '' ? name : `${namespace}/${name}`
 }
 
+/** As the API has names of Pods and namespaces; `..` in the path of a request would be another path. */
+const namePattern = /^[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?$/
+
 /** The object that an item is the status of; undefined where the key names none that the node may report on. */
 export function placeOf(node: NodeName, collection: UpCollection, key: string): ObjectPlace | undefined {
   if (collection === 'node-status') return key === node ? { kind: kubeKinds.nodes, name: node } : undefined
   const [namespace, name, more] = key.split('/')
-  if (namespace === undefined || namespace === '' || name === undefined || name === '' || more !== undefined) return undefined
+  if (namespace === undefined || name === undefined || more !== undefined) return undefined
+  if (!namePattern.test(namespace) || !namePattern.test(name)) return undefined
   return { kind: kubeKinds.pods, namespace, name }
 }
 
