@@ -11,7 +11,7 @@ import { StateSystem, isFull } from './state-system.ts'
 const verdicts = 'holdfast_edge_state_verdicts_total'
 
 describe('a cloud that is not the one it was', () => {
-  it('with its objects wiped and its identity kept is another API: the node keeps what it has until that one is known', async context => {
+  it('with its objects wiped and its identity kept has another API: the node keeps what it has until that one is adopted', async context => {
     const count = rounds(1, 5)
     let slowestMs = 0
     await using system = await StateSystem.start({ test: 700 })
@@ -30,6 +30,17 @@ describe('a cloud that is not the one it was', () => {
       await rm(join(system.cloud.dataDir, 'objects'), { recursive: true })
       system.churn.forget()
       await system.cloud.start()
+      await system.linked()
+      await until('the node is told that nothing is known',
+        async () => await metricOf(system.cloud, 'holdfast_cloud_state_nodes_not_ready') === 1, 60_000)
+      const { metadata: { uid } } = await system.cluster.check<{ metadata: { uid: string } }>('GET', '/api/v1/namespaces/kube-system')
+      await until('it is said why, and what to do', async () =>
+        (await (await fetch(`${system.cloud.endpoints.ops}/readyz?verbose`)).text()).includes(`--set kube.adopt=${uid}`))
+      expect(await system.held()).toEqual(before)
+      expect(system.watch.deletions.slice(gone)).toEqual([])
+      expect(await system.cloud.stop()).toBe(0)
+      system.cloud.settings = [`kube.adopt=${uid}`]
+      await system.cloud.start()
       // Versions begin anew, below those that the node has seen; they are of another API.
       await system.churn.begin()
       await system.churn.burst(40)
@@ -39,7 +50,7 @@ describe('a cloud that is not the one it was', () => {
       rows: [37], fault: 'objects of the embedded API wiped, identity kept',
       injection: 'objects/ removed while cloudcore was killed',
       rounds: count,
-      outcome: `kept while nobody knew; then exactly what the new API has, within ${Math.ceil(slowestMs / 1000)} s`
+      outcome: `kept until kube.adopt named the new API; then exactly what that has, within ${Math.ceil(slowestMs / 1000)} s`
     })
   })
 

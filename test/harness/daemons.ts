@@ -46,6 +46,8 @@ export class Daemon {
   /** Standard error of all starts, newest at the end, at most about 256 KiB. */
   log = ''
   endpoints: Endpoints = {}
+  /** Settings of starts to come, beside those of the options. */
+  settings: readonly string[] = []
   /** Starts that ended so. */
   aborts = 0
   readonly #options: DaemonOptions
@@ -90,7 +92,8 @@ export class Daemon {
     const sets = [
       `dataDir=${this.dataDir}`,
       ...ports.map(([section, endpoint]) => `${section}.port=${this.endpoints[endpoint]?.split(':').at(-1) ?? 0}`),
-      ...this.#options.set ?? []
+      ...this.#options.set ?? [],
+      ...this.settings
     ]
     const command = [...this.#options.under ?? [], process.execPath, launchers[this.name], ...sets.flatMap(set => ['--set', set])]
     const child = spawn(command[0]!, command.slice(1), {

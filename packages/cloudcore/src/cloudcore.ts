@@ -57,7 +57,8 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
     stateOf: node => controllers?.stateOf(node)
   })
   const controllers = access === undefined ? undefined : new Controllers({
-    access, keepPods: config.kube.mode === 'cluster' && config.kube.podsWhenAway === 'keep'
+    access, knownApi: { path: join(authority.folder, 'kube-api'), adopt: config.kube.adopt },
+    keepPods: config.kube.mode === 'cluster' && config.kube.podsWhenAway === 'keep'
   }, { links: hub, clock, random, log })
   metrics.watchHub(hub)
   metrics.watchLog(cloudLog)

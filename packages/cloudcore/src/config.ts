@@ -34,6 +34,9 @@ export const cloudcoreSchema = section({
       .describe('Free space below which the embedded API takes no new objects and none that grow.'),
     kubeconfig: filePath().optional()
       .describe('Kubeconfig of the cluster, with mode cluster; without it, the service account of the Pod that this runs in.'),
+    adopt: textOf({ expected: 'the uid that the log names', pattern: /^[\x21-\x7e]+$/, lengthMax: 128 }).optional()
+      .describe('Uid of the namespace kube-system of a Kubernetes API that takes the place of the one before: nodes then take its '
+        + 'objects in place of those they have.'),
     podsWhenAway: oneOf(['keep', 'evict']).prefault('keep')
       .describe('With mode cluster: keep gives Pods of edge nodes tolerations without an end in place of the default five minutes; '
         + 'with evict, the cluster takes them from a node that is away.')

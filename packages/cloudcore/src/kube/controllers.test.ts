@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SystemClock, SystemRandom, parseNodeName } from '@holdfast/runtime'
 import type { KubeObject } from '@holdfast/kube-api'
@@ -10,6 +11,7 @@ import { Controllers } from './controllers.ts'
 import { EmbeddedKubernetes } from './embedded-kubernetes.ts'
 import type { KubeAccess } from './kube-access.ts'
 import { kubeKinds } from './kube-kinds.ts'
+import type { KnownApiOptions } from './known-api.ts'
 
 const edge = parseNodeName('edge-1')!
 
@@ -23,16 +25,17 @@ class Harness implements AsyncDisposable {
   readonly #stop = new AbortController()
   readonly #run: Promise<void>
 
-  private constructor(access: KubeAccess, client: ClientNodeClient) {
+  private constructor(access: KubeAccess, client: ClientNodeClient, knownApi: KnownApiOptions) {
     const [clock, random] = [new SystemClock(), new SystemRandom()]
     this.client = client
-    this.controllers = new Controllers({ access, keepPods: false }, { links: this.links, clock, random, log: this.log })
+    this.controllers = new Controllers({ access, knownApi, keepPods: false }, { links: this.links, clock, random, log: this.log })
     this.#run = this.controllers.run(this.#stop.signal).then(() => { this.ended = true })
   }
 
-  static async start(embedded: EmbeddedKubernetes): Promise<Harness> {
+  static async start(embedded: EmbeddedKubernetes, adopt?: string): Promise<Harness> {
     const access: KubeAccess = { kind: 'given', fields: embedded.access }
-    return new Harness(access, await ClientNodeClient.open({ access }, { clock: new SystemClock(), random: new SystemRandom() }))
+    const client = await ClientNodeClient.open({ access }, { clock: new SystemClock(), random: new SystemRandom() })
+    return new Harness(access, client, { path: join(embedded.kubeconfigPath, '../identity/kube-api'), adopt })
   }
 
   async stop(): Promise<void> {
@@ -72,6 +75,28 @@ describe('what has to do with Kubernetes', () => {
     harness.links.connect('edge-1')
     await soon(() => { expect([...down.keysFrom('nodes', '')].map(([key]) => key)).toEqual(['edge-1']) })
     expect((await harness.client.get({ kind: kubeKinds.nodes, name: 'edge-1' }))?.metadata.name).toBe('edge-1')
+  })
+
+  it('gives an API that is not the one before no say until it is adopted', async () => {
+    await using folder = await temporaryFolder()
+    {
+      await using embedded = await openEmbedded(folder.path)
+      await using harness = await Harness.start(embedded)
+      await soon(() => { expect(harness.controllers.status).toBe('in sync') })
+    }
+    await rm(join(folder.path, 'objects'), { recursive: true })
+    await using embedded = await openEmbedded(folder.path)
+    let uid: string
+    {
+      await using harness = await Harness.start(embedded)
+      await soon(() => { expect(harness.controllers.status).toMatch(/^waits for the API to be known .*--set kube\.adopt=/) })
+      expect(harness.controllers.stateOf(edge)!.down.ready('nodes', '')).toBe(false)
+      expect(harness.controllers.inSync).toBe(false)
+      uid = /kube\.adopt=([^)]+)/.exec(harness.controllers.status)![1]!
+    }
+    await using harness = await Harness.start(embedded, uid)
+    await soon(() => { expect(harness.controllers.status).toBe('in sync') })
+    expect(harness.controllers.stateOf(edge)!.down.ready('nodes', '')).toBe(true)
   })
 
   it('ends with nothing asked any more, whatever was under way', async () => {

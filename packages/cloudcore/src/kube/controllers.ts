@@ -11,6 +11,8 @@ import { ClientNodeClient } from './client-node-client.ts'
 import { ControllersClient } from './controllers-client.ts'
 import type { KubeAccess } from './kube-access.ts'
 import { kubeKinds } from './kube-kinds.ts'
+import { KnownApi } from './known-api.ts'
+import type { KnownApiOptions } from './known-api.ts'
 import { ListInformer } from './list-informer.ts'
 import { NodeController, nodeControllerDefaults } from './node-controller.ts'
 import { NodeLeases } from './node-lease.ts'
@@ -19,6 +21,7 @@ import { PodDeletions } from './pod-deletion.ts'
 
 export interface ControllersOptions {
   readonly access: KubeAccess
+  readonly knownApi: KnownApiOptions
   /** Something evicts from nodes that are away, and is to be kept from it. */
   readonly keepPods: boolean
 }
@@ -48,6 +51,7 @@ export class Controllers implements Service {
   readonly deletions: PodDeletions
   readonly tolerations: NodeTolerations | undefined
   readonly #client: ControllersClient
+  readonly #knownApi: KnownApi
   readonly #sources: NodeSources
   readonly #components: ControllersComponents
   /** What has stopped all of it. */
@@ -55,10 +59,11 @@ export class Controllers implements Service {
   /** Why the API has no name yet. */
   #anonymous = 'not asked yet'
 
-  constructor({ access, keepPods }: ControllersOptions, components: ControllersComponents) {
+  constructor({ access, knownApi, keepPods }: ControllersOptions, components: ControllersComponents) {
     const { links, clock, random } = components
     const log = components.log.with({ part: 'kubernetes' })
     this.#components = { ...components, log }
+    this.#knownApi = new KnownApi(knownApi)
     this.#client = new ControllersClient({ retryMs: retry.baseMs }, {
       open: () => ClientNodeClient.open({ access }, { clock, random }), clock, log
     })
@@ -91,7 +96,7 @@ export class Controllers implements Service {
     const waiting = downCollections.filter(name => !this.informers[name].synced)
     const failure = this.#client.failure || this.#anonymous
     if (this.inSync) return failure === '' ? 'in sync' : `in sync until now; ${failure}`
-    return `waits for ${waiting.length === 0 ? 'the name of the API' : waiting.join(', ')}${failure === '' ? '' : ` (${failure})`}`
+    return `waits for ${waiting.length === 0 ? 'the API to be known' : waiting.join(', ')}${failure === '' ? '' : ` (${failure})`}`
   }
 
   /** Resolves when `signal` aborts and nothing more is asked of the API; what is being asked is cut. */
@@ -132,17 +137,20 @@ export class Controllers implements Service {
       try {
         const namespace = await this.#client.get({ kind: kubeKinds.namespaces, name: 'kube-system' })
         const uid = namespace?.metadata.uid
-        if (uid !== undefined) {
+        const before = uid === undefined ? undefined : await this.#knownApi.admit(uid)
+        if (uid !== undefined && before === undefined) {
           this.#sources.identify(uid)
           this.#anonymous = ''
           return
         }
-        reason = 'the Kubernetes API has no namespace kube-system, whose uid would name it'
+        reason = uid === undefined ? 'the Kubernetes API has no namespace kube-system, whose uid would name it'
+          : `this is another Kubernetes API (uid of kube-system ${uid}) than before (${before}): nodes keep the objects that they have; `
+            + `where it is meant to take the other's place, start cloudcore with --set kube.adopt=${uid}`
       } catch (error) {
         if (signal.aborted) return
         reason = describeError(error)
       }
-      if (reason !== this.#anonymous) log.warn('the Kubernetes API cannot be told from others yet; nodes wait', { error: reason })
+      if (reason !== this.#anonymous) log.warn('nodes wait for the Kubernetes API', { error: reason })
       this.#anonymous = reason
       await wait(clock, backoffDelayMs(attempt, retry, random), signal).catch(() => undefined)
     }
