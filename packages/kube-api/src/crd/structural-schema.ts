@@ -143,7 +143,8 @@ export function compileSchema(document: SchemaDocument): StructuralSchema {
 /** `additionalProperties: true`: whatever comes is kept. */
 const anything: StructuralSchema = {
   type: undefined, nullable: true, isIntOrString: false, preservesUnknownFields: true, isEmbeddedResource: false, properties: new Map(),
-  additional: undefined, items: undefined, default: undefined, listType: 'atomic', listMapKeys: [], enum: undefined, enumKeys: new Set(), format: '',
+  additional: undefined, items: undefined, default: undefined, listType: 'atomic',
+  listMapKeys: [], enum: undefined, enumKeys: new Set(), format: '',
   pattern: undefined, minLength: undefined, maxLength: undefined, minItems: undefined, maxItems: undefined, minProperties: undefined,
   maxProperties: undefined, minimum: undefined, maximum: undefined, exclusiveMinimum: false, exclusiveMaximum: false,
   multipleOf: undefined, required: [], allOf: [], anyOf: [], oneOf: [], not: undefined
