@@ -29,7 +29,7 @@ export const objectLimits = {
   },
   listBytes: {
     value: 32 * 1024 * 1024, unit: 'bytes', meaning: 'JSON text of the objects in one answer of the local API.',
-    atLimit: '413 RequestEntityTooLarge: the client has to ask for pages with `limit`.'
+    atLimit: 'A page that was asked for with `limit` ends there, and the next one goes on; without `limit` 413 RequestEntityTooLarge.'
   },
   loadPageBytes: {
     value: 256 * 1024, unit: 'bytes', meaning: 'Stored items read at a time where a whole collection is looked at.',

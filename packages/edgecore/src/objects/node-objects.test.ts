@@ -103,6 +103,20 @@ test('the Node shows what this node reports, once the cluster knows it', async (
   expect(items[0]).toMatchObject({ namespace: '', name: 'edge-1', revision: 3, object: { status: { capacity: { cpu: '4' } } } })
 })
 
+test('a page ends at its bytes where it is asked for, and all that is there comes in turn', async () => {
+  const { table, objects } = await openObjects()
+  const data = 'x'.repeat(3_000_000)
+  const keys = Array.from({ length: 15 }, (_, i) => `default/c${String(i).padStart(2, '0')}`)
+  for (const key of keys) await apply(table.down, batchOf('configmaps', { [key]: configMap(key, data) }))
+  await expect(objects.list(all('configmaps'), {})).rejects.toMatchObject({ code: 413 })
+  const first = await objects.list(all('configmaps'), { limit: 500 })
+  expect([names(first.items), first.remainingItemCount]).toEqual([keys.slice(0, 11), 4])
+  const rest = await objects.list(all('configmaps'), { limit: 500, continue: first.continue })
+  expect([names(rest.items), rest.continue, rest.revision]).toEqual([keys.slice(11), '', first.revision])
+  const last = await objects.list(all('configmaps', ({ name }) => name === 'c14'), {})
+  expect(names(last.items)).toEqual(['default/c14'])
+})
+
 test('namespaces are those that something is in', async () => {
   const { table, objects } = await openObjects()
   const watch = reading(objects.watch(all('namespaces'), { resourceVersion: '1' }))

@@ -79,18 +79,21 @@ export class NodeObjects implements ObjectSource {
     const items: StoredObject[] = []
     let read = 0
     let bytes = 0
-    for (; read < keys.length && items.length < limit; read += readsAtATime) {
-      // Pages end where they are asked to, so the last reads may be for nothing.
+    let isFull = false
+    for (; read < keys.length && items.length < limit && !isFull; read += readsAtATime) {
+      // Pages end where they are asked to, or at their bound, so the last reads may be for nothing.
       for (const [i, stored] of (await this.#readAt(resource, revision, keys.slice(read, read + readsAtATime))).entries()) {
-        if (items.length === limit) {
+        const isShown = stored !== undefined && (matches === undefined || matches(stored))
+        isFull = items.length === limit || isShown && bytes + stored.json.length > objectLimits.listBytes.value
+        if (isFull) {
+          if (limit === Infinity) throw listTooLarge(resource)
           read += i - readsAtATime
           break
         }
-        if (stored === undefined || matches !== undefined && !matches(stored)) continue
+        if (!isShown) continue
         items.push(stored)
         bytes += stored.json.length
       }
-      if (bytes > objectLimits.listBytes.value) throw listTooLarge(resource)
     }
     if (read >= keys.length) return { revision, items, continue: '', remainingItemCount: undefined }
     const last = keys[read - 1]!.key
