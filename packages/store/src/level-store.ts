@@ -271,7 +271,8 @@ export function levelStoreOpener(
   async function refuseDamagedTables(): Promise<void> {
     log.warn('the last processes that had the store open did not close it: its tables are verified', { path })
     const damage = await whileLocked(path, () => damagedTableBlocks(path))
-    if (damage.length === 0) return
+    if (damage === undefined) log.warn('they cannot be: the file system has no hard links', { path })
+    if (damage === undefined || damage.length === 0) return
     const others = damage.length > 1 ? ` and ${damage.length - 1} other parts are damaged` : ''
     throw new HoldfastError('STORE_CORRUPT', `${path}: open: ${damage[0]}${others}`)
   }
@@ -327,11 +328,15 @@ export async function* salvageStore(place: string, log: Log): AsyncGenerator<Sto
   }
 }
 
+/** What `link` fails with where there are none: EPERM by POSIX, the others by some kernels and file systems. */
+const noLinks: ReadonlySet<unknown> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'])
+
 /**
  * Runs a task while no process has the LevelDB in `path` open, without opening it: LevelDB locks the file LOCK, and here an
- * empty database has the same file, under a second name. Rejects with `STORE_LOCKED`.
+ * empty database has the same file, under a second name. Rejects with `STORE_LOCKED`; undefined, and nothing was run, where
+ * the file system has no hard links.
  */
-async function whileLocked<T>(path: string, task: () => Promise<T>): Promise<T> {
+async function whileLocked<T>(path: string, task: () => Promise<T>): Promise<T | undefined> {
   const holder = `${path}.lock`
   await rm(holder, { recursive: true, force: true })
   await mkdir(holder)
@@ -339,7 +344,12 @@ async function whileLocked<T>(path: string, task: () => Promise<T>): Promise<T> 
   try {
     // A copy of a folder may be without one, as is one whose making was cut short; LevelDB makes it then.
     await (await openFile(join(path, 'LOCK'), 'a')).close()
-    await link(join(path, 'LOCK'), join(holder, 'LOCK'))
+    try {
+      await link(join(path, 'LOCK'), join(holder, 'LOCK'))
+    } catch (error) {
+      if (noLinks.has(systemCode(error))) return undefined
+      throw error
+    }
     // Begins to open at once.
     db = new Level(holder)
     await db.open()
