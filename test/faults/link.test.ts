@@ -49,7 +49,7 @@ describe('the link', () => {
   })
 
   it('that goes silent is given up, and everything arrives over the next one', async context => {
-    await using system = await FaultSystem.start({ proxy: true, edge: { set: ['link.probeInterval=200ms', 'link.deadAfter=500ms'] } })
+    await using system = await FaultSystem.start({ proxy: true, edge: { set: ['link.probeInterval=500ms', 'link.deadAfter=1500ms'] } })
     const count = rounds(2)
     for (let round = 0; round < count; round++) {
       system.run()

@@ -8,6 +8,7 @@ import { TunnelServer } from './hub/web-socket-server.ts'
 import { Authority, Joining, Tokens, nodeNameOfPeer, openJoinServer, serverTlsOptions } from './identity/index.ts'
 import { Controllers } from './kube/controllers.ts'
 import type { EmbeddedKubernetes, EmbeddedKubernetesComponents } from './kube/embedded-kubernetes.ts'
+import { loadKubeLibrary } from './kube/kube-access.ts'
 import type { KubeAccess } from './kube/kube-access.ts'
 import { LevelLog } from './log/level-log.ts'
 import { CloudcoreMetrics } from './metrics.ts'
@@ -45,6 +46,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const tokens = await Tokens.open({ folder: authority.folder, ca: authority.ca }, { clock, log })
   await using embedded = await openEmbedded(config, components, { authority, clock, random, log, failpoint })
   const access = accessOf(config, embedded)
+  if (access !== undefined) await loadKubeLibrary()
   const hub: Hub = new Hub({
     helloMs: 10_000,
     deadMs: 25_000,

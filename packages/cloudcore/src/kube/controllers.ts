@@ -75,7 +75,7 @@ export class Controllers implements Service {
     this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
     this.targets = new UpTargets({ writer: this.writer, pods, nodes, links, clock, log })
     this.leases = new NodeLeases({ client, nodes, links, clock, random, log })
-    this.deletions = new PodDeletions({ client, pods, links, clock, random, log })
+    this.deletions = new PodDeletions({ client, pods, nodes, links, clock, random, log })
     this.tolerations = keepPods ? new NodeTolerations({ client, pods, nodes, clock, random, log }) : undefined
     this.nodeController = new NodeController(nodeControllerDefaults, { client, nodes, links, leases: this.leases, clock, random, log })
   }

@@ -20,6 +20,12 @@ type Library = typeof clientNode
 /** Of the library's HTTP layer: connections to one server, with one set of TLS material. */
 export type Dispatcher = NonNullable<ReturnType<RequestContext['getDispatcher']>>
 
+/**
+ * Costs some 60 MB and holds the event loop up for half a second and more: to be called before anybody is connected, where it will be
+ * used, and not at all where it will not.
+ */
+export async function loadKubeLibrary(): Promise<Library> { return await import('@kubernetes/client-node') }
+
 /** What one request is sent with. */
 export interface Credentials {
   readonly dispatcher: Dispatcher
@@ -47,9 +53,9 @@ export class KubeConnection {
     this.server = config.getCurrentCluster()!.server.replace(/\/+$/, '')
   }
 
-  /** Loads the library, which costs memory, and tries the credentials. Rejects with `KUBE_CONFIG_INVALID`. */
+  /** Loads the library and tries the credentials. Rejects with `KUBE_CONFIG_INVALID`. */
   static async open(access: KubeAccess): Promise<KubeConnection> {
-    const library = await import('@kubernetes/client-node')
+    const library = await loadKubeLibrary()
     const connection = new KubeConnection(library, await loadConfig(library, access))
     try {
       await connection.credentials()

@@ -63,5 +63,9 @@ export const nodeControllerLimits = {
   deletionUnreportedMs: {
     value: 300_000, unit: 'milliseconds', meaning: 'A deleted Pod of which a connected node reports nothing.',
     atLimit: 'The node does not have it: the deletion is confirmed.'
+  },
+  deletionOrphanedMs: {
+    value: 40_000, unit: 'milliseconds', meaning: 'A deleted Pod whose Node does not exist, nor is connected.',
+    atLimit: 'Nobody is there to let go of it: the deletion is confirmed.'
   }
 } as const

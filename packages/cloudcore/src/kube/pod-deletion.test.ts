@@ -1,7 +1,7 @@
 import type { KubeObject } from '@holdfast/kube-api'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { HandClock, ScriptedCluster, newPod, podPlace } from '../state/testing/up-cluster.ts'
+import { HandClock, ScriptedCluster, newNode, newPod, nodePlace, podPlace } from '../state/testing/up-cluster.ts'
 import type { ScriptedInformer } from '../state/testing/up-cluster.ts'
 import { HandLinks } from '../state/testing/up-node-links.ts'
 import { kubeKinds } from './kube-kinds.ts'
@@ -11,6 +11,7 @@ let clock: HandClock
 let cluster: ScriptedCluster
 let links: HandLinks
 let pods: ScriptedInformer
+let nodes: ScriptedInformer
 let deletions: PodDeletions
 
 const held = { phase: 'Pending', reason: 'NoContainerRuntime' }
@@ -19,8 +20,10 @@ beforeEach(async () => {
   clock = new HandClock()
   cluster = new ScriptedCluster(clock)
   pods = cluster.informer(kubeKinds.pods)
+  nodes = cluster.informer(kubeKinds.nodes)
+  for (const name of ['edge-1', 'worker']) cluster.set(nodePlace(name), () => newNode(name))
   links = new HandLinks()
-  deletions = new PodDeletions({ client: cluster, pods, links, clock, random: new SeededRandom(2), log: silentLog })
+  deletions = new PodDeletions({ client: cluster, pods, nodes, links, clock, random: new SeededRandom(2), log: silentLog })
   links.connect('edge-1')
   await clock.pass(60_000)
 })
@@ -84,6 +87,27 @@ describe('a deleted Pod goes', () => {
     expect(isThere()).toBe(false)
   })
 
+  test('whose Node does not exist, after a while in which it could have been registered', async () => {
+    create('lost', 'no-such-node')
+    remove('lost')
+    await clock.pass(39_000)
+    expect(isThere('lost')).toBe(true)
+    await clock.pass(2000)
+    expect(isThere('lost')).toBe(false)
+  })
+
+  test('when the Node of a node that is away is deleted', async () => {
+    links.disconnect('edge-1')
+    create()
+    report({ phase: 'Running' })
+    remove()
+    await clock.pass(3_600_000)
+    expect(isThere()).toBe(true)
+    cluster.set(nodePlace('edge-1'), () => undefined)
+    await clock.pass(100)
+    expect(isThere()).toBe(false)
+  })
+
   test('as soon as Kubernetes takes it', async () => {
     cluster.fault = () => ({ kind: 'answer', status: clock.monotonicMs() < 80_000 ? 503 : 403 })
     create()
@@ -114,6 +138,18 @@ describe('a Pod stays', () => {
     remove()
     await clock.pass(3_600_000)
     expect([isThere(), isThere('other'), cluster.requests]).toEqual([true, true, []])
+  })
+
+  test('whose Node is not known yet', async () => {
+    nodes.synced = false
+    create('lost', 'no-such-node')
+    remove('lost')
+    await clock.pass(3_600_000)
+    expect(isThere('lost')).toBe(true)
+    nodes.synced = true
+    nodes.follow()
+    await clock.pass(100)
+    expect(isThere('lost')).toBe(false)
   })
 
   test('that has the name of the one that was to go', async () => {

@@ -13,6 +13,7 @@ import { nodeControllerLimits } from './node-controller-limits.ts'
 export interface PodDeletionsComponents {
   readonly client: KubeClient
   readonly pods: Informer
+  readonly nodes: Informer
   readonly links: NodeLinks
   readonly clock: Clock
   readonly random: Random
@@ -23,6 +24,8 @@ export interface PodDeletionsComponents {
 export interface DeletionFacts {
   /** Of the tunnel to its node; undefined: there is none. */
   readonly connectedForMs: number | undefined
+  /** Its Node is known not to exist. */
+  readonly isOrphan: boolean
   /** Since the deletion was first seen. */
   readonly deletedForMs: number
 }
@@ -40,13 +43,19 @@ const heldReason = 'NoContainerRuntime'
 /**
  * Whether a deleted Pod may go. Its node decides: it has ended the Pod (a phase that is an end), or holds it without ever
  * having started it; or, having been connected for long, it reports nothing of it, and so never had it. Of a node that is away
- * nobody knows what runs there: the Pod stays, marked as deleted, until the node is back. Pure.
+ * nobody knows what runs there: the Pod stays, marked as deleted, until the node is back, or until its Node is deleted: that
+ * says that it will never be. Pure.
  */
-export function decidePodDeletion(pod: KubeObject, { connectedForMs, deletedForMs }: DeletionFacts): DeletionDecision {
+export function decidePodDeletion(pod: KubeObject, { connectedForMs, isOrphan, deletedForMs }: DeletionFacts): DeletionDecision {
   const { deletionTimestamp, deletionGracePeriodSeconds } = pod.metadata
   // Confirmed already: finalizers hold it.
-  if (deletionTimestamp === undefined || deletionGracePeriodSeconds === 0 || connectedForMs === undefined) return { kind: 'none' }
-  const { deletionSettleMs, deletionUnreportedMs } = nodeControllerLimits
+  if (deletionTimestamp === undefined || deletionGracePeriodSeconds === 0) return { kind: 'none' }
+  const { deletionSettleMs, deletionUnreportedMs, deletionOrphanedMs } = nodeControllerLimits
+  if (connectedForMs === undefined) {
+    if (!isOrphan) return { kind: 'none' }
+    const leftMs = deletionOrphanedMs.value - deletedForMs
+    return leftMs > 0 ? { kind: 'wait', delayMs: leftMs } : { kind: 'confirm' }
+  }
   if (recordedVersion(pod) === undefined) {
     const leftMs = deletionUnreportedMs.value - Math.min(connectedForMs, deletedForMs)
     return leftMs > 0 ? { kind: 'wait', delayMs: leftMs } : { kind: 'confirm' }
@@ -71,11 +80,12 @@ export class PodDeletions {
   readonly #connectedMs = new Map<NodeName, number>()
   /** Deleted Pods by key, and when the deletion was first seen. */
   readonly #deleted = new Map<string, { readonly uid: string | undefined, readonly node: string, readonly sinceMs: number }>()
+  #nodesKnown = false
   #told = ''
 
   constructor(components: PodDeletionsComponents) {
     this.#components = components
-    const { clock, random, log, links, pods } = components
+    const { clock, random, log, links, pods, nodes } = components
     const { writesPerSecond, writesInFlight, requestMs, retryMs } = nodeControllerLimits
     const nowMs = clock.monotonicMs()
     this.#queue = new ReconcileQueue({
@@ -93,11 +103,19 @@ export class PodDeletions {
         onConnected: node => {
           // A later session in the place of an older one is as good as a new tunnel: the node compares again.
           this.#connectedMs.set(node, clock.monotonicMs())
-          for (const [key, deleted] of this.#deleted) if (deleted.node === node) this.#look(key)
+          this.#lookAt(node)
         },
         onDisconnected: node => { this.#connectedMs.delete(node) }
       }),
-      pods.subscribe({ onChange: (before, after) => { this.#shown(objectKey((after ?? before)!), after) } })
+      pods.subscribe({ onChange: (before, after) => { this.#shown(objectKey((after ?? before)!), after) } }),
+      nodes.subscribe({
+        onChange: (before, after) => { if (after === undefined) this.#lookAt(before!.metadata.name!) },
+        onPosition: () => {
+          // Before the first list no Node is known not to exist.
+          if (!this.#nodesKnown) for (const key of this.#deleted.keys()) this.#look(key)
+          this.#nodesKnown = true
+        }
+      })
     ]
   }
 
@@ -122,6 +140,10 @@ export class PodDeletions {
     this.#look(key)
   }
 
+  #lookAt(node: string): void {
+    for (const [key, deleted] of this.#deleted) if (deleted.node === node) this.#look(key)
+  }
+
   #look(key: string): void {
     const pod = this.#components.pods.get(key)
     const decision = pod === undefined ? undefined : this.#decide(key, pod)
@@ -131,12 +153,14 @@ export class PodDeletions {
 
   #decide(key: string, pod: KubeObject): DeletionDecision {
     const deleted = this.#deleted.get(key)
-    const node = parseNodeName(deleted?.node)
-    if (deleted === undefined || node === undefined) return { kind: 'none' }
-    const nowMs = this.#components.clock.monotonicMs()
-    const connectedMs = this.#components.links.connected(node) ? this.#connectedMs.get(node) : undefined
+    if (deleted === undefined) return { kind: 'none' }
+    const { clock, links, nodes } = this.#components
+    const nowMs = clock.monotonicMs()
+    const node = parseNodeName(deleted.node)
+    const connectedMs = node !== undefined && links.connected(node) ? this.#connectedMs.get(node) : undefined
     return decidePodDeletion(pod, {
-      connectedForMs: connectedMs === undefined ? undefined : nowMs - connectedMs, deletedForMs: nowMs - deleted.sinceMs
+      connectedForMs: connectedMs === undefined ? undefined : nowMs - connectedMs,
+      isOrphan: nodes.synced && nodes.get(deleted.node) === undefined, deletedForMs: nowMs - deleted.sinceMs
     })
   }
 

@@ -58,7 +58,7 @@ beforeEach(async () => {
   targets = new UpTargets({ writer, pods, nodes, links, clock, log: silentLog })
   const leases = new NodeLeases({ ...components, nodes, links })
   const controller = new NodeController({ awayAfterMs: 100, startGraceMs: 1000 }, { ...components, nodes, links, leases })
-  const deletions = new PodDeletions({ ...components, pods, links })
+  const deletions = new PodDeletions({ ...components, pods, nodes, links })
   const stop = new AbortController()
   const running = [pods.run(stop.signal), nodes.run(stop.signal)]
   close = async () => {
