@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { collections, documentsOf, identityOf } from '../harness/state-oracle.ts'
+import { collections, documentsOf } from '../harness/state-oracle.ts'
 import type { Documents } from '../harness/state-oracle.ts'
 import { until } from '../harness/daemons.ts'
 import { report } from './fault-report.ts'
@@ -15,14 +15,11 @@ const flipsAtOnce = 8
 
 const countOf = (documents: Documents): number => collections.reduce((sum, collection) => sum + documents[collection].length, 0)
 
-/** What is there was written like that, and is what it was where it was there before. */
-function expectNothingWrong(system: StateSystem, before: Documents, after: Documents, what: string): void {
+/** What is there was once written like that: where what came last is damaged, what was before it may come out (docs/operations.md). */
+function expectNothingWrong(system: StateSystem, after: Documents, what: string): void {
   for (const collection of collections) {
-    const known = new Map(before[collection].map(object => [identityOf(collection, object), object]))
     for (const object of after[collection]) {
       expect(system.churn.wasWritten(collection, object), `${what}: ${JSON.stringify(object)}`).toBe(true)
-      const was = known.get(identityOf(collection, object))
-      if (was !== undefined && collection !== 'nodes') expect(object['spec'], what).toEqual(was['spec'])
     }
   }
 }
@@ -53,7 +50,7 @@ describe('bits flipped between two runs', () => {
       system.link.cut()
       await system.edge.start()
       const after = await system.held()
-      expectNothingWrong(system, before, after, `round ${round}, seed ${seed}: ${done.join(', ')}`)
+      expectNothingWrong(system, after, `round ${round}, seed ${seed}: ${done.join(', ')}`)
       missing += countOf(before) - countOf(after)
       quarantines += await metricOf(system.edge, 'holdfast_edge_store_quarantines_total')
       system.link.heal()
@@ -74,6 +71,7 @@ describe('bits flipped between two runs', () => {
     const count = rounds(1, 10)
     let quarantines = 0
     let missing = 0
+    let adopted = 0
     for (let round = 0; round < count; round++) {
       await using system = await StateSystem.start({ test: 691 + round })
       await system.churn.burst(80)
@@ -95,8 +93,10 @@ describe('bits flipped between two runs', () => {
       await system.linked()
       await until('the API answers', async () => (await system.cluster.send('GET', '/api/v1/pods').catch(() => undefined))?.status === 200)
       const after = await documentsOf(system.cluster)
-      expectNothingWrong(system, before, after, `round ${round}, seed ${seed}: ${done.join(', ')}`)
+      expectNothingWrong(system, after, `round ${round}, seed ${seed}: ${done.join(', ')}`)
       missing += countOf(before) - countOf(after)
+      // Where kube-system is among what is lost, this is another API, which has no say before it is adopted (STA-48).
+      if (await system.adoptApi()) adopted++
       await system.converged(`round ${round}: ${done.join(', ')}`)
       quarantines += await metricOf(system.cloud, 'holdfast_cloud_kube_api_store_quarantines_total')
       // And goes on.
@@ -107,7 +107,8 @@ describe('bits flipped between two runs', () => {
       rows: [5], fault: 'bits flipped in the embedded API\'s objects',
       injection: `${flipsAtOnce} bit flips in log, table, MANIFEST and CURRENT, between two runs`,
       rounds: count,
-      outcome: `started every time, no wrong object served, both sides equal; ${missing} objects lost; ${quarantines} databases set aside`
+      outcome: `started every time, no wrong object served, both sides equal; ${missing} objects lost; ${quarantines} databases set aside; `
+        + `${adopted} times kube-system was among them, and nodes kept all until the API was adopted`
     })
   })
 })

@@ -122,6 +122,22 @@ export class StateSystem implements AsyncDisposable {
     return { ...local, nodes: local.nodes.map(own => ({ ...own, status: {}, metadata: { ...own.metadata, resourceVersion: '' } })) }
   }
 
+  /** Where cloudcore meets another API than before, says that it may take its place, as an operator does. True where it did. */
+  async adoptApi(): Promise<boolean> {
+    let text = ''
+    await until('cloudcore knows its API, or that it is another one', async () => {
+      text = await (await fetch(`${this.cloud.endpoints.ops}/readyz?verbose`)).text()
+      return /^\[i\]kubernetes (in sync$|.*kube\.adopt=)/m.test(text)
+    }, 60_000)
+    const adopted = /--set (kube\.adopt=[^\s)]+)/.exec(text)?.[1]
+    if (adopted === undefined) return false
+    await this.cloud.stop()
+    this.cloud.settings = [adopted]
+    await this.cloud.start()
+    await this.linked()
+    return true
+  }
+
   async linked(): Promise<void> {
     await until('the link is up', async () => await metricOf(this.edge, 'holdfast_edge_link_up') === 1, 60_000)
   }
