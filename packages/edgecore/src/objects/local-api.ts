@@ -5,7 +5,7 @@ import { makePrivateFolder, privateFileMode, writeFileAtomic } from '@holdfast/r
 import type { Clock, Log, Random, Service } from '@holdfast/runtime'
 import {
   KubeApiServer, Registry, StatusError, builtInResources, forbiddenTo, isOpenPath, writeKubeconfig
-} from '@holdfast/kube-api'
+} from '@holdfast/kube-api/serving'
 import type { Authorizer, Resource } from '@holdfast/kube-api'
 import { downCollections } from './collections.ts'
 import type { NodeObjects } from './node-objects.ts'

@@ -3,7 +3,7 @@ import type { Clock, Log } from '@holdfast/runtime'
 import {
   History, OwnEvent, StatusError, WatchHub, decodeContinue, encodeContinue, parseResourceVersion, tooLargeResourceVersion,
   validateListOptions, validateWatchOptions
-} from '@holdfast/kube-api'
+} from '@holdfast/kube-api/serving'
 import type {
   ListOptions, ObjectKey, ObjectList, ObjectSource, Selection, StoredObject, Watch, WatchEnd, WatchEvent, WatchListener, WatchOptions
 } from '@holdfast/kube-api'
