@@ -1,5 +1,6 @@
-import type { DeviceRules, DeviceState, PropertyWrite, Twin } from '@holdfast/device-twin'
+import type { DeviceRules, DeviceState, PropertyWrite, Twin, TwinError, TwinErrorCode } from '@holdfast/device-twin'
 import type { KubeObject } from '@holdfast/kube-api'
+import { HoldfastError } from '@holdfast/runtime'
 import type { Commit } from '@holdfast/store'
 
 /** `<namespace>/<name>`. */
@@ -11,6 +12,17 @@ const idPattern = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\/[a-z0-9](?:[-.a-z0-9]{
 export function parseDeviceId(text: string): DeviceId | undefined {
   const id = text.includes('/') ? text : `default/${text}`
   return idPattern.test(id) ? id as DeviceId : undefined
+}
+
+/** A write that the twin does not take, with what is wrong with it. */
+export class TwinRefused extends HoldfastError<TwinErrorCode> {
+  readonly refusal: TwinError
+
+  constructor(refusal: TwinError) {
+    super(refusal.code, refusal.message)
+    this.name = 'TwinRefused'
+    this.refusal = refusal
+  }
 }
 
 /** One device of this node as it is now. A value: the next change makes another one. */
@@ -82,8 +94,8 @@ export interface DeviceTwins {
   /** In the order of their ids. */
   all(): Iterable<DeviceTwin>
   /**
-   * Throws HoldfastError: a code of `twinErrorCodes` (the write is wrong; `details` is the TwinError), `TWIN_DEVICE_UNKNOWN`,
-   * `DISK_FULL` or `STORE_FAILED` (retryable). Nothing was written then.
+   * Throws TwinRefused (the write is wrong), or HoldfastError `TWIN_DEVICE_UNKNOWN`, `DISK_FULL` or `STORE_FAILED` (the last
+   * two are retryable). Nothing was written then.
    *
    * What it puts into the commit goes with everything else that the caller puts into it in this turn.
    */

@@ -1,0 +1,38 @@
+import type { Commit } from '@holdfast/store'
+
+/**
+ * Somebody in the daemon who reads messages that devices publish, beside the routes: KubeEdge's device topics, the built-in
+ * mapper for MQTT. Works alike over the node's own broker and over another one that edgecore is a client of.
+ */
+export interface MessageTaker {
+  /**
+   * Called once per message, in the turn of the event loop in which the message's own commit is gathered. What it writes it
+   * writes now. Returns what the acknowledgement waits for besides; undefined: nothing. Bad content is the taker's to answer,
+   * never thrown. Throws HoldfastError `DISK_FULL` or `STORE_FAILED` where nothing can be written now, having written
+   * nothing: the message waits and is handed over again, or its connection ends without an acknowledgement.
+   */
+  take(topic: string, payload: Buffer): Commit | undefined
+  /**
+   * A subscriber asks for `filter`, or comes back with it in its session; `tell` sends to that subscriber alone, at most at
+   * the QoS that it was granted.
+   */
+  subscribed?(filter: string, tell: (message: OutgoingMessage) => void): void
+}
+
+export interface OutgoingMessage {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: 0 | 1
+  readonly retain: boolean
+}
+
+/** The broker, as the parts of the daemon see it: the node's own one, or another. */
+export interface MessageBus {
+  /**
+   * Hands messages of topics that match `filter` to `taker`, those that are retained now first. Returns how to stop that.
+   * Each taker gets a message once, whatever number of its filters match.
+   */
+  listen(filter: string, taker: MessageTaker): () => void
+  /** To all subscribers. At QoS 0 at most once, and nothing is stored. Topics are the caller's to check. */
+  publish(message: OutgoingMessage): void
+}
