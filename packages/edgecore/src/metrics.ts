@@ -206,6 +206,10 @@ export const edgecoreMetrics = {
     name: 'holdfast_edge_state_items_total', kind: 'counter', labels: ['direction', 'change'],
     help: 'Items of State that crossed the link: put or deleted.'
   },
+  statePuts: {
+    name: 'holdfast_edge_state_puts_total', kind: 'counter', labels: ['direction', 'collection'],
+    help: 'Items of State that crossed the link and were put, by collection.'
+  },
   stateBytes: {
     name: 'holdfast_edge_state_bytes_total', kind: 'counter', labels: ['direction'],
     help: 'Bytes of State in batches that crossed the link, as sent.'
@@ -348,10 +352,11 @@ export class EdgecoreMetrics {
     const { metrics } = this.registry
     this.registry.onCollect(() => {
       for (const direction of ['down', 'up'] as const) {
-        const { frames, bytes, itemsPut, itemsDeleted, verdicts } = stateStats[direction]
+        const { frames, bytes, itemsPut, itemsDeleted, putsOf, verdicts } = stateStats[direction]
         metrics.stateFrames.of({ direction }).value = frames
         metrics.stateItems.of({ direction, change: 'put' }).value = itemsPut
         metrics.stateItems.of({ direction, change: 'deleted' }).value = itemsDeleted
+        for (const [collection, count] of putsOf) metrics.statePuts.of({ direction, collection }).value = count
         metrics.stateBytes.of({ direction }).value = bytes
         for (const [verdict, count] of Object.entries(verdicts)) metrics.stateVerdicts.of({ direction, verdict }).value = count
       }

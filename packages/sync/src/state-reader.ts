@@ -4,6 +4,7 @@ import type {
 } from '@holdfast/protos'
 import { stateLimits } from './limits.ts'
 import { ReceiveError } from './receive-error.ts'
+import { countItems } from './state-stats.ts'
 import type { StateStats } from './state-stats.ts'
 import type { StateTarget } from './state-target.ts'
 
@@ -228,8 +229,7 @@ export class StateReader {
     this.#ackDue = true
     if (error === undefined) {
       this.#applied++
-      stats.itemsPut += batch.puts.length
-      stats.itemsDeleted += batch.deletes.length
+      countItems(stats, batch.collection, batch.puts.length, batch.deletes.length)
     } else {
       stats.refusals++
       this.#refused = `${batch.collection}: ${error.message}`.slice(0, 1000)

@@ -9,6 +9,7 @@ import type { RateMark } from './delivery-rate.ts'
 import { stateLimits } from './limits.ts'
 import { ReceiveError } from './receive-error.ts'
 import type { StateListener, StateSource } from './state-source.ts'
+import { countItems } from './state-stats.ts'
 import type { StateStats } from './state-stats.ts'
 
 export interface StateWriterOptions {
@@ -321,9 +322,7 @@ export class StateWriter {
     const synced = collection.phase === 'live' && collection.puts.size === 0 && collection.deletes.size === 0
     if (synced) collection.markDue = false
     collection.position = this.#source.position(name)
-    const { stats } = this.#options
-    stats.itemsPut += puts.length
-    stats.itemsDeleted += deletes.length
+    countItems(this.#options.stats, name, puts.length, deletes.length)
     return { collection: name, puts, deletes, synced, position: collection.position }
   }
 
