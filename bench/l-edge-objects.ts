@@ -1,10 +1,8 @@
-import { readFile } from 'node:fs/promises'
-import type { IncomingMessage } from 'node:http'
-import { Agent, request } from 'node:https'
 import { join } from 'node:path'
 import { CutProxy } from '../test/harness/cut-proxy.ts'
 import { Fleet, until, type Daemon } from '../test/harness/daemons.ts'
 import { KubeHttp } from '../test/harness/kube-http.ts'
+import { KubeWatch } from '../test/harness/kube-watch.ts'
 import { usageOf } from '../test/harness/process-usage.ts'
 import { pause, repeat, round3, type BenchRow, type Round } from './bench-row.ts'
 
@@ -211,54 +209,16 @@ async function reconnected(
 
 /** Milliseconds from the return of the link to a change, made while it was cut, at a watch of the node's API. */
 async function changeAtReturn(edge: Daemon, kubeconfig: string, cluster: KubeHttp, proxy: CutProxy): Promise<number> {
-  await using watch = await NodeWatch.open(kubeconfig, '/api/v1/namespaces/default/configmaps')
+  let arrivedMs = 0
+  await using _watch = await KubeWatch.open<{ readonly data?: { readonly settings: string } }>(
+    kubeconfig, '/api/v1/namespaces/default/configmaps',
+    ({ object }) => { if (object.data?.settings.startsWith('7 second') === true) arrivedMs ||= performance.now() })
   proxy.cut()
   await until('the link is down', async () => await metric(edge, 'holdfast_edge_link_up') === 0)
   await cluster.check('PUT', `/api/v1/namespaces/default/configmaps/${nameOf(7)}`, configMapOf(7, 'second'))
   proxy.heal()
   await linked(edge)
   const linkedMs = performance.now()
-  return Math.max(0, await watch.sees('7 second') - linkedMs)
-}
-
-/** A watch that begins with what is there. */
-class NodeWatch implements AsyncDisposable {
-  readonly #answer: IncomingMessage
-  readonly #agent: Agent
-  #text = ''
-  #arrivedMs = 0
-
-  private constructor(answer: IncomingMessage, agent: Agent) {
-    this.#answer = answer
-    this.#agent = agent
-    answer.on('error', () => {})
-    answer.setEncoding('utf8').on('data', (part: string) => {
-      this.#text += part
-      this.#arrivedMs = performance.now()
-    })
-  }
-
-  static async open(kubeconfig: string, path: string): Promise<NodeWatch> {
-    const { clusters, users } = JSON.parse(await readFile(kubeconfig, 'utf8')) as {
-      clusters: { cluster: { 'server': string, 'certificate-authority-data': string } }[], users: { user: { token: string } }[]
-    }
-    const { server, 'certificate-authority-data': ca } = clusters[0]!.cluster
-    const agent = new Agent({ ca: Buffer.from(ca, 'base64') })
-    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-      request(`${server}${path}?watch=true`, { agent, headers: { authorization: `Bearer ${users[0]!.user.token}` } }, resolve)
-        .on('error', reject).end()
-    })
-    return new NodeWatch(answer, agent)
-  }
-
-  /** Waits for this text and gives when it came. */
-  async sees(text: string): Promise<number> {
-    await until(`${text} at the watch`, () => this.#text.includes(text), 60_000)
-    return this.#arrivedMs
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#answer.destroy()
-    this.#agent.destroy()
-  }
+  await until('the change at the watch', () => arrivedMs, 60_000)
+  return Math.max(0, arrivedMs - linkedMs)
 }
