@@ -193,6 +193,34 @@ test('a stream is written at the reader\'s pace, and ends with its reader', asyn
   await ended.promise
 })
 
+test('a lasting reply leaves its place to others, and is cut where nobody reads it', async () => {
+  const ended = Promise.withResolvers<void>()
+  let running = 0
+  async function* endless(): AsyncGenerator<Buffer> {
+    running++
+    try {
+      for (;;) {
+        yield Buffer.alloc(65_536)
+        await new Promise(resolve => { setImmediate(resolve) })
+      }
+    } finally {
+      if (--running === 0) ended.resolve()
+    }
+  }
+  const lasting: HttpRoute = {
+    method: 'GET', path: '/', handle: () => ({ status: 200, body: endless(), lasting: { stallMs: 100 } })
+  }
+  const server = await open([lasting], { requestsInFlightMax: 1 })
+  const { socket } = await dial(server)
+  socket.pause()
+  socket.write('GET / HTTP/1.1\r\nhost: h\r\n\r\n')
+  const other = await fetch(server.url)
+  expect(other.status).toBe(200)
+  expect([server.requestsInFlight, running]).toEqual([0, 2])
+  await other.body!.cancel()
+  await ended.promise
+})
+
 test('stopping lets a request in flight finish and accepts nothing more', async () => {
   const gate = Promise.withResolvers<void>()
   const entered = Promise.withResolvers<void>()

@@ -57,6 +57,11 @@ export interface HttpReply {
   readonly headers?: OutgoingHttpHeaders
   /** Chunks of an iterable are written at the client's pace. */
   readonly body?: string | Uint8Array | AsyncIterable<string | Uint8Array>
+  /**
+   * Of a body that goes on for as long as its reader likes: it does not count as a request in flight (its route bounds
+   * how many there are), and is cut where its reader takes nothing for so long, milliseconds.
+   */
+  readonly lasting?: { readonly stallMs: number }
 }
 
 export interface HttpRoute {
@@ -199,10 +204,16 @@ export class HttpServer implements Service, AsyncDisposable {
     response.on('close', () => gone.abort(new Error('the client is gone')))
     response.on('error', () => gone.abort(new Error('the client is gone')))
     const signal = AbortSignal.any([gone.signal, this.#stop.signal])
+    let inFlight = true
     this.#requestsInFlight++
+    const handled = (): void => {
+      if (inFlight) this.#requestsInFlight--
+      inFlight = false
+    }
     try {
       const reply = await this.#reply(request, response, signal)
       if (this.#stop.signal.aborted) response.setHeader('connection', 'close')
+      if (reply.lasting !== undefined) handled()
       await send(reply, request, response, gone.signal)
     } catch (error) {
       // The status line has gone out or the client has: cutting the connection is all that can still be said.
@@ -211,7 +222,7 @@ export class HttpServer implements Service, AsyncDisposable {
       }
       response.destroy()
     } finally {
-      this.#requestsInFlight--
+      handled()
       discardRest(request, this.#options.bodyBytesMax)
     }
   }
@@ -302,7 +313,7 @@ const bodyRefusals: BodyRefusals = {
 async function send(
   reply: HttpReply, request: IncomingMessage, response: ServerResponse, gone: AbortSignal
 ): Promise<void> {
-  const { status, headers = {}, body = '' } = reply
+  const { status, headers = {}, body = '', lasting } = reply
   if (typeof body === 'string' || body instanceof Uint8Array) {
     response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) })
     response.end(request.method === 'HEAD' ? undefined : body)
@@ -316,7 +327,17 @@ async function send(
   response.flushHeaders()
   for await (const chunk of body) {
     gone.throwIfAborted()
-    if (!response.write(chunk)) await once(response, 'drain', { signal: gone })
+    if (!response.write(chunk)) await drained(response, gone, lasting?.stallMs)
   }
   response.end()
+}
+
+/** Rejects when the client is gone; one that takes nothing for `stallMs` is sent away. */
+async function drained(response: ServerResponse, gone: AbortSignal, stallMs: number | undefined): Promise<void> {
+  const stalled = stallMs === undefined ? undefined : setTimeout(() => response.destroy(), stallMs)
+  try {
+    await once(response, 'drain', { signal: gone })
+  } finally {
+    clearTimeout(stalled)
+  }
 }
