@@ -2,16 +2,18 @@
 import { after } from './chapters/after.ts'
 import { catchUp } from './chapters/catch-up.ts'
 import { cut } from './chapters/cut.ts'
+import { desired } from './chapters/desired.ts'
 import { killEdge } from './chapters/kill-edge.ts'
 import { objects } from './chapters/objects.ts'
 import { start } from './chapters/start.ts'
 import { steady } from './chapters/steady.ts'
+import { twins } from './chapters/twins.ts'
 import type { Chapter } from './chapter.ts'
 import { Display } from './display.ts'
 import { report } from './report.ts'
 import { Stage } from './stage.ts'
 
-const chapters: readonly Chapter[] = [start, steady, cut, killEdge, catchUp, objects, after]
+const chapters: readonly Chapter[] = [start, steady, desired, cut, killEdge, catchUp, objects, twins, after]
 
 const withinMs = 120_000
 

@@ -9,6 +9,7 @@ import { Fleet, outboxOf, until, type Daemon } from '../test/harness/daemons.ts'
 import type { Display } from './display.ts'
 import { LineProcess, type ProcessLine } from './line-process.ts'
 import { machineFirstDevice } from './machine.ts'
+import { DemoDevices } from './devices.ts'
 import { DemoObjects } from './objects.ts'
 
 const script = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
@@ -65,6 +66,9 @@ const progressMs = 250
 const retryMax = '2s'
 const node = 'edge-1'
 
+/** What the thermostat is to be in the end: the target as the cluster wants it, the mode as the node does. */
+export const settledSettings = { target: '24', mode: 'eco' } as const
+
 /**
  * The real thing in a folder of its own: cloudcore, a node whose link can be cut, publishers and a reader, each a
  * process. Disposal ends these processes, no others, and removes the folder.
@@ -81,6 +85,8 @@ export class Stage implements AsyncDisposable {
   #fleet: Fleet | undefined
   #edge: Daemon | undefined
   #objects: DemoObjects | undefined
+  #devices: DemoDevices | undefined
+  #thermostat: LineProcess | undefined
   #link: CutProxy | undefined
   #reader: LineProcess | undefined
   #read: ReaderProgress | undefined
@@ -101,6 +107,7 @@ export class Stage implements AsyncDisposable {
   get cloud(): Daemon { return this.#fleet!.cloud }
   get edge(): Daemon { return this.#edge! }
   get objects(): DemoObjects { return this.#objects! }
+  get devices(): DemoDevices { return this.#devices! }
   /** Records acknowledged to publishers so far. */
   get acknowledged(): number { return [...this.#counts.values()].reduce((sum, { acknowledged }) => sum + acknowledged, 0) }
 
@@ -138,6 +145,15 @@ export class Stage implements AsyncDisposable {
       return speedLimit === '50' && hasSecret
     })
     await this.until('the cluster knows it', async () => await this.objects.podReason() === 'NoContainerRuntime')
+  }
+
+  /** Makes the thermostat and this machine Devices, and starts the thermostat; resolves when the cluster has what it reports. */
+  async placeDevices(): Promise<void> {
+    this.#devices = new DemoDevices(this.cloud, this.edge)
+    await this.devices.create(node)
+    await this.until('the node knows the thermostat', async () => (await this.devices.onNode().catch(() => undefined))?.desired.target === '20')
+    this.#thermostat = new LineProcess('thermostat', [script('thermostat.ts'), '--url', this.edge.endpoints.mqtt!], () => undefined)
+    await this.until('the cluster knows how it is set', async () => (await this.devices.inCloud()).reported.target === '20')
   }
 
   startReader(): void {
@@ -264,7 +280,9 @@ export class Stage implements AsyncDisposable {
   get #arrivalsFile(): string { return join(this.folder, 'arrivals.json') }
 
   /** Every process but the daemons. */
-  get #processes(): LineProcess[] { return [...this.#publishers.values(), ...this.#reader === undefined ? [] : [this.#reader]] }
+  get #processes(): LineProcess[] {
+    return [...this.#publishers.values(), ...[this.#reader, this.#thermostat].filter(process => process !== undefined)]
+  }
 
   #ackFile(name: PublisherName): string { return join(this.folder, `acks-${name}.json`) }
 

@@ -1,5 +1,6 @@
 import { formatCount } from '../../packages/cli/src/render.ts'
 import type { Chapter } from '../chapter.ts'
+import { settledSettings } from '../stage.ts'
 
 export const cut: Chapter = {
   title: 'The link is cut, devices go on publishing',
@@ -16,6 +17,15 @@ export const cut: Chapter = {
     const { speedLimit, hasSecret } = await stage.objects.onNode()
     if (speedLimit !== '50' || !hasSecret) throw new Error('the node does not hold what it held before the cut')
     stage.display.say('in the cluster: speed-limit is now 30, door-code is deleted. The node serves 50 and the Secret, as it knows them.')
+    stage.step('the cluster and an application on the node want different things of the thermostat')
+    const { target, mode } = settledSettings
+    await stage.devices.desireInCloud({ target })
+    await stage.devices.desireOnNode({ mode })
+    await stage.until('the thermostat does what the node can tell it', async () => {
+      const { reported } = await stage.devices.onNode()
+      return reported.mode === mode && reported.target !== target
+    })
+    stage.display.say(`the thermostat: in the cluster its target is now to be ${target} °C; on the node an application sets mode ${mode}, and it obeys.`)
     stage.findings.acknowledgedOffline = stage.acknowledged - before
     stage.display.say(`${formatCount(await stage.waiting())} records wait on the node.`)
   }

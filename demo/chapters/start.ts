@@ -12,6 +12,8 @@ export const start: Chapter = {
     await stage.startNode()
     stage.step('objects are put into the Kubernetes API')
     await stage.placeObjects()
+    stage.step('a thermostat and this machine become Devices')
+    await stage.placeDevices()
     stage.startReader()
     stage.step('publishers connect')
     await stage.startPublishers()
@@ -20,5 +22,6 @@ export const start: Chapter = {
       : [`${plan.connections} devices ${formatCount(plan.ratePerSecond)} records a second at QoS ${plan.qos}`])
     stage.display.say(`${bulk.join(', and ')}.`)
     stage.display.say('the cluster wants a Pod there, with ConfigMap speed-limit (50) and Secret door-code: the node serves them.')
+    stage.display.say('a thermostat, a process that speaks MQTT, and this machine are Devices in the cluster, and twins on the node.')
   }
 }

@@ -65,7 +65,7 @@ export class DevicesApi implements Disposable {
   }
 
   /** As `kubectl patch` does it: the list whole; tried again where somebody else wrote it meanwhile. */
-  async desire(name: string, values: Readonly<Record<string, string>>): Promise<void> {
+  async desire(name: string, values: Readonly<Partial<Record<string, string>>>): Promise<void> {
     for (;;) {
       const { metadata: { resourceVersion }, spec: { properties = [] } } = await this.device(name)
       const changed = properties.map(property => property.name in values ? { ...property, desired: { value: values[property.name]! } } : property)
