@@ -21,6 +21,7 @@ export const tables = {
   objectUp: 0x32,
   objectPosition: 0x33,
   objectNamespace: 0x34,
+  twin: 0x38,
   cloudNode: 0x40,
   cloudStream: 0x41,
   cloudEntry: 0x42,

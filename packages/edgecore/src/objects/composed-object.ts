@@ -1,4 +1,5 @@
 import type { KubeObject, StoredObject } from '@holdfast/kube-api'
+import { objectKinds } from './collections.ts'
 import type { ObjectTable } from './object-table.ts'
 import { ownBytes, parseObject } from './object-json.ts'
 
@@ -62,16 +63,12 @@ export function composeNamespace(name: string, revision: number): StoredObject {
   })
 }
 
-const kinds: Readonly<Record<string, string>> = {
-  serviceaccounts: 'ServiceAccount', secrets: 'Secret', configmaps: 'ConfigMap', services: 'Service', pods: 'Pod', nodes: 'Node'
-}
-
 /** For an object that is gone and could not be read any more. */
 export function composeLost(resource: string, key: string, revision: number): StoredObject {
   const { namespace, name } = placeOf(key)
   return stored(resource, key, revision, {
-    kind: kinds[resource] ?? '',
-    apiVersion: 'v1',
+    kind: objectKinds[resource]?.kind ?? '',
+    apiVersion: objectKinds[resource]?.apiVersion ?? '',
     metadata: { name, ...namespace !== '' && { namespace }, resourceVersion: String(revision) }
   })
 }

@@ -2,7 +2,7 @@ import { tables } from '@holdfast/store'
 import type { Commit } from '@holdfast/store'
 import { encodeHead, encodeItem, encodeText, headKey, itemKey, nameKey } from './object-format.ts'
 import { namespaceOfKey, upVersion } from './object-load.ts'
-import type { Companion, HeldNamespace, HeldObjects, HeldUpItem } from './object-load.ts'
+import type { Companion, HeldNamespace, HeldObjects } from './object-load.ts'
 
 /** One thing that a commit changed. What is down, up, or a namespace that came or went with its items. */
 export interface ObjectChange {
@@ -67,8 +67,7 @@ export class ObjectCommit {
     this.#countNamespace(key, sequence, -1)
     this.#effects.push(held => { held.down.get(collection)?.delete(key) })
     const companion = this.#companions[collection]
-    const status = companion === undefined ? undefined : up.get(companion.collection)?.get(key)
-    if (companion !== undefined && status !== undefined) this.#deleteUp(companion.collection, key, status)
+    if (companion !== undefined && up.get(companion.collection)?.get(key) !== undefined) this.deleteUp(companion.collection, key)
   }
 
   putUp(collection: string, key: string, value: Buffer): void {
@@ -86,11 +85,13 @@ export class ObjectCommit {
     })
   }
 
-  #deleteUp(collection: string, key: string, before: HeldUpItem): void {
+  /** Also one that is not durable yet. */
+  deleteUp(collection: string, key: string): void {
+    const before = this.#components.held().up.get(collection)?.get(key)
     const sequence = this.#components.nextSequence()
     this.#commit.del(itemKey(tables.objectUp, collection, key))
     this.#changes.push({
-      sequence, what: 'up', collection, key, value: undefined, previous: before.value, previousSequence: before.sequence
+      sequence, what: 'up', collection, key, value: undefined, previous: before?.value, previousSequence: before?.sequence ?? 0
     })
     this.#effects.push(held => { held.up.get(collection)?.delete(key) })
   }

@@ -1,6 +1,6 @@
-import { crc32 } from 'node:zlib'
 import { HoldfastError } from '@holdfast/runtime'
 import { tables } from '@holdfast/store'
+import { sealValue, unsealValue } from '../sealed-value.ts'
 
 /**
  * Keys and values of the node's objects (docs/storage.md). Values begin with a format version and end with a CRC-32 over key
@@ -51,7 +51,7 @@ export function encodeItem(key: Buffer, { sequence, version, value }: StoredItem
   head[0] = format
   head.writeBigUInt64BE(BigInt(sequence), 1)
   head[9] = version.length
-  return sealed(key, head, version, value)
+  return sealValue(key, head, version, value)
 }
 
 /** Undefined where key or value are damaged. Version and value are views. */
@@ -71,7 +71,7 @@ export function encodeHead(sequence: number): Buffer {
   const body = Buffer.alloc(9)
   body[0] = format
   body.writeBigUInt64BE(BigInt(sequence), 1)
-  return sealed(headKey, body)
+  return sealValue(headKey, body)
 }
 
 export function decodeHead(stored: Buffer): number | undefined {
@@ -90,34 +90,18 @@ export function nameOfKey(key: Buffer): string { return key.toString('utf8', 1) 
 
 /** Format, text, CRC-32. */
 export function encodeText(key: Buffer, text: string): Buffer {
-  return sealed(key, Buffer.from([format]), Buffer.from(text))
+  return sealValue(key, Buffer.from([format]), Buffer.from(text))
 }
 
 export function decodeText(key: Buffer, stored: Buffer): string | undefined {
   return opened(key, stored)?.toString('utf8', 1)
 }
 
-function sealed(key: Buffer, ...parts: readonly Buffer[]): Buffer {
-  let length = 4
-  let crc = crc32(key)
-  for (const part of parts) {
-    length += part.length
-    crc = crc32(part, crc)
-  }
-  const out = Buffer.allocUnsafeSlow(length)
-  let at = 0
-  for (const part of parts) at += part.copy(out, at)
-  out.writeUInt32BE(crc, at)
-  return out
-}
-
 /** The value without its CRC; undefined where that does not hold. Throws `OBJECTS_NEWER`. */
 function opened(key: Buffer, stored: Buffer): Buffer | undefined {
-  if (stored.length < 5) return undefined
-  const body = stored.subarray(0, -4)
-  if (stored.readUInt32BE(body.length) !== crc32(body, crc32(key))) return undefined
-  if (stored[0]! > format) {
-    throw new HoldfastError('OBJECTS_NEWER', `the objects on this node were written by a newer release, in format ${stored[0]}; `
+  const body = unsealValue(key, stored)
+  if (body !== undefined && body[0]! > format) {
+    throw new HoldfastError('OBJECTS_NEWER', `the objects on this node were written by a newer release, in format ${body[0]}; `
       + `this one reads up to ${format}: install that release again, or move the data directory's db folder away`)
   }
   return body

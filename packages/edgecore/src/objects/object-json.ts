@@ -1,4 +1,5 @@
 import type { KubeObject } from '@holdfast/kube-api'
+import { objectKinds } from './collections.ts'
 
 /** A value that has passed `itemRefusal`. */
 export function parseObject(value: Buffer): KubeObject { return JSON.parse(value.toString()) as KubeObject }
@@ -13,11 +14,6 @@ export function ownBytes(text: string): Buffer {
   return bytes
 }
 
-/** Kind of the objects in each down collection; all are of core/v1. */
-const kinds: Readonly<Record<string, string>> = {
-  serviceaccounts: 'ServiceAccount', secrets: 'Secret', configmaps: 'ConfigMap', services: 'Service', pods: 'Pod', nodes: 'Node'
-}
-
 /** Why an item of a down collection is not an object that can be served; undefined: it is one. */
 export function itemRefusal(collection: string, key: string, value: Buffer): string | undefined {
   let object: unknown
@@ -27,9 +23,9 @@ export function itemRefusal(collection: string, key: string, value: Buffer): str
     return 'the value is not JSON'
   }
   if (!isRecord(object) || !isRecord(object.metadata)) return 'the value is not an object with metadata'
-  const kind = kinds[collection]
-  if (object.apiVersion !== 'v1' || object.kind !== kind) {
-    return `expected kind ${kind} of v1, got ${JSON.stringify(object.kind)} of ${JSON.stringify(object.apiVersion)}`
+  const expected = objectKinds[collection]
+  if (expected === undefined || object.apiVersion !== expected.apiVersion || object.kind !== expected.kind) {
+    return `expected kind ${expected?.kind} of ${expected?.apiVersion}, got ${JSON.stringify(object.kind)} of ${JSON.stringify(object.apiVersion)}`
   }
   const { name, namespace, uid, labels } = object.metadata
   const named = typeof name !== 'string' ? '' : typeof namespace === 'string' ? `${namespace}/${name}` : name

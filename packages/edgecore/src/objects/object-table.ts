@@ -36,6 +36,8 @@ export interface ObjectTableListener {
   changed(changes: readonly ObjectChange[]): void
   /** The store was opened again: anything may be different, and sequences may have been passed over. */
   reset(): void
+  /** The collection is what the cloud holds (StateBatch.synced). */
+  synced?(collection: string): void
 }
 
 /** Counts since start, for metrics. */
@@ -143,6 +145,15 @@ export class ObjectTable {
     return undefined
   }
 
+  /** All down items of a collection, in the order of their keys; damaged ones are passed over, and dropped. */
+  async *items(collection: string): AsyncGenerator<readonly [key: string, value: Buffer]> {
+    for await (const { key: stored, value: bytes } of entries(this.#store, collectionRange(tables.objectDown, collection))) {
+      const read = soundItem(stored, bytes)
+      if (read === undefined) this.#repair(collection)
+      else if (this.#held.down.get(collection)?.get(read.key) !== undefined) yield [read.key, read.item.value]
+    }
+  }
+
   #repair(collection: string): void {
     if (this.#repairing.has(collection)) return
     this.#repairing.add(collection)
@@ -169,6 +180,13 @@ export class ObjectTable {
   putUp(collection: string, key: string, value: Buffer, onDurable: (error?: Error) => void): void {
     const changing = this.#begin(value.length)
     changing.putUp(collection, key, value)
+    this.#finish(changing, onDurable)
+  }
+
+  /** Deletes an up item, one that is not durable yet too. `onDurable` as with `putUp`. */
+  deleteUp(collection: string, key: string, onDurable: (error?: Error) => void): void {
+    const changing = this.#begin(64)
+    changing.deleteUp(collection, key)
     this.#finish(changing, onDurable)
   }
 
@@ -225,6 +243,7 @@ export class ObjectTable {
     for (const key of deletes) changing.deleteDown(collection, key, previous.get(key))
     changing.position(collection, batch.position)
     await this.#committed(changing)
+    if (batch.synced) for (const listener of this.#listeners) listener.synced?.(collection)
   }
 
   #check({ collection, puts, deletes }: StateBatch): void {

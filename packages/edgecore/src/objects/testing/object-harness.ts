@@ -4,7 +4,7 @@ import { Committer } from '@holdfast/store'
 import type { Store } from '@holdfast/store'
 import { contentVersion } from '@holdfast/sync'
 import type { StateBatch, StateTarget } from '@holdfast/sync'
-import { downCollections, upCollections } from '../collections.ts'
+import { downCollections, objectKinds, upCollections } from '../collections.ts'
 import { heldPods } from '../held-pods.ts'
 import { itemRefusal } from '../object-json.ts'
 import { ObjectTable } from '../object-table.ts'
@@ -35,13 +35,9 @@ export async function openTable(
 export function sentObject(
   collection: string, key: string, members: Record<string, unknown> = {}, metadata: Record<string, unknown> = {}
 ): Buffer {
-  const kinds: Readonly<Record<string, string>> = {
-    serviceaccounts: 'ServiceAccount', secrets: 'Secret', configmaps: 'ConfigMap', services: 'Service', pods: 'Pod', nodes: 'Node'
-  }
   const [namespace, name] = key.includes('/') ? key.split('/') : [undefined, key]
   return Buffer.from(JSON.stringify({
-    apiVersion: 'v1',
-    kind: kinds[collection],
+    ...objectKinds[collection],
     metadata: {
       creationTimestamp: '2026-11-21T12:00:00Z', name, ...namespace !== undefined && { namespace }, uid: `uid-${key}`, ...metadata
     },
