@@ -1,4 +1,5 @@
 import { HoldfastError, HttpProblem, describeError } from '@holdfast/runtime'
+import type { HttpRoute } from '@holdfast/runtime'
 import type { HttpErrorCode } from './error-codes.ts'
 
 const titles: Readonly<Record<string, string>> = {
@@ -29,6 +30,22 @@ export function refusal(status: number, code: string, detail: string, extensions
 export function codeOf(problem: HttpProblem): string | undefined {
   const code = problem.fields.extensions?.['code']
   return typeof code === 'string' ? code : undefined
+}
+
+/** The same route, with its refusals counted by their code. */
+export function countingRefusals(route: HttpRoute, refused: Map<string, number>): HttpRoute {
+  return {
+    ...route,
+    async handle(request) {
+      try {
+        return await route.handle(request)
+      } catch (error) {
+        const code = error instanceof HttpProblem ? codeOf(error) : undefined
+        if (code !== undefined) refused.set(code, (refused.get(code) ?? 0) + 1)
+        throw error
+      }
+    }
+  }
 }
 
 /** Text of a request as a problem may repeat it. */

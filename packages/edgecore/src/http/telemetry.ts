@@ -1,12 +1,12 @@
 import type { RecordTopic } from '@holdfast/protos'
-import { HttpProblem } from '@holdfast/runtime'
 import type { Clock, HttpReply, HttpRequest, HttpRoute } from '@holdfast/runtime'
 import type { Commit, OutboxLane } from '@holdfast/store'
 import type { RecordSink } from '../ingest.ts'
 import type { Resolution } from '../routes.ts'
 import type { IdempotencyKeys, Remember } from './idempotency.ts'
 import { httpLimits } from './limits.ts'
-import { codeOf, outboxRefusal, refusal, shown, storeRefusal } from './problems.ts'
+import { countingRefusals, outboxRefusal, refusal, shown, storeRefusal } from './problems.ts'
+import { mediaType, readBody } from './request-body.ts'
 import { deviceRule, telemetryLines, telemetryTopic } from './telemetry-lines.ts'
 
 export interface TelemetryOptions {
@@ -56,20 +56,9 @@ const parseBytes = 256 * 1024
  * After STORE_FAILED the records may be there or not: a repetition with an Idempotency-Key stores them once.
  */
 export function telemetryRoutes(options: TelemetryOptions, components: TelemetryComponents): HttpRoute[] {
-  const { counters } = components
-  const route = (path: string, handle: HttpRoute['handle']): HttpRoute => ({
-    method: 'POST',
-    path,
-    async handle(request) {
-      try {
-        return await handle(request)
-      } catch (error) {
-        const code = error instanceof HttpProblem ? codeOf(error) : undefined
-        if (code !== undefined) counters.refused.set(code, (counters.refused.get(code) ?? 0) + 1)
-        throw error
-      }
-    }
-  })
+  const { refused } = components.counters
+  const route = (path: string, handle: HttpRoute['handle']): HttpRoute =>
+    countingRefusals({ method: 'POST', path, handle }, refused)
   return [
     route('/v1/devices/{namespace}/{name}/telemetry', async request => {
       const { namespace = '', name = '' } = request.params
@@ -79,8 +68,7 @@ export function telemetryRoutes(options: TelemetryOptions, components: Telemetry
         const detail = `expected namespace and name of ${deviceRule}, got "${shown(device)}"`
         throw refusal(400, 'DEVICE_INVALID', detail, { bound: deviceRule })
       }
-      const bytesMax = Math.min(options.bodyBytesMax, httpLimits.recordBytes.value)
-      const payload = await readBody(request, bytesMax, 'RECORD_TOO_LARGE')
+      const payload = await readBody(request, options.bodyBytesMax, { code: 'RECORD_TOO_LARGE', bytesMax: httpLimits.recordBytes.value })
       return await answer(request, payload, components, async () => [routed(topic, payload, undefined, components)])
     }),
     route('/v1/telemetry', async request => {
@@ -89,7 +77,7 @@ export function telemetryRoutes(options: TelemetryOptions, components: Telemetry
         const detail = `expected content type ${lineTypes.join(' or ')}, got "${shown(type)}"`
         throw refusal(415, 'MEDIA_TYPE_UNSUPPORTED', detail, {}, { 'accept-post': lineTypes.join(', ') })
       }
-      const body = await readBody(request, options.bodyBytesMax, 'BODY_TOO_LARGE')
+      const body = await readBody(request, options.bodyBytesMax)
       return await answer(request, body, components, () => parse(body, options, components))
     })
   ]
@@ -110,29 +98,6 @@ async function answer(request: HttpRequest, body: Buffer, components: TelemetryC
 
 function jsonText(text: string, headers: Readonly<Record<string, string>> = {}): HttpReply {
   return { status: 200, headers: { ...headers, 'content-type': 'application/json' }, body: text + '\n' }
-}
-
-/** A length that is declared is checked before anything is read. */
-async function readBody(
-  request: HttpRequest, bytesMax: number, code: 'BODY_TOO_LARGE' | 'RECORD_TOO_LARGE'
-): Promise<Buffer> {
-  const encoding = request.headers['content-encoding'] ?? 'identity'
-  if (encoding !== 'identity') {
-    const detail = `expected no content encoding, got "${shown(encoding)}"`
-    throw refusal(415, 'MEDIA_TYPE_UNSUPPORTED', detail, {}, { 'accept-encoding': 'identity' })
-  }
-  const isFixed = code === 'RECORD_TOO_LARGE' && bytesMax === httpLimits.recordBytes.value
-  const detail = `the body may have ${bytesMax} bytes${isFixed ? '' : ' (http.bodyBytesMax)'}`
-  const tooLarge = (): HttpProblem => refusal(413, code, detail, { bound: bytesMax })
-  if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge()
-  let body: Buffer
-  try {
-    body = await request.body()
-  } catch (error) {
-    throw error instanceof HttpProblem && error.status === 413 ? tooLarge() : error
-  }
-  if (body.length > bytesMax) throw tooLarge()
-  return body
 }
 
 async function parse(body: Buffer, options: TelemetryOptions, components: TelemetryComponents): Promise<RoutedRecord[]> {
@@ -211,8 +176,4 @@ function ingest(records: readonly RoutedRecord[], components: TelemetryComponent
       resolve(text)
     })
   })
-}
-
-function mediaType(request: HttpRequest): string {
-  return (request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
 }
