@@ -99,12 +99,13 @@ export function reportedOf(status: DeviceStatusObject | undefined): Record<strin
     reported === undefined ? [] : [[propertyName, reported.value]]))
 }
 
+/** Text of the desired values that the node has, as a DeviceStatus says; by property. */
+export function observedOf(status: DeviceStatusObject | undefined): Record<string, string> {
+  return Object.fromEntries((status?.status?.twins ?? []).flatMap(({ propertyName, observedDesired }) =>
+    observedDesired === undefined ? [] : [[propertyName, observedDesired.value]]))
+}
+
 /** `True`, `False`, `Unknown`, or empty where it has no such condition. */
 export function conditionOf({ status }: DeviceObject, type: string): string {
   return status?.conditions?.find(condition => condition.type === type)?.status ?? ''
-}
-
-export interface EdgeTwin {
-  readonly desired: Readonly<Record<string, { readonly value: unknown, readonly version: string }>>
-  readonly reported: Readonly<Record<string, { readonly value: unknown }>>
 }
