@@ -2,7 +2,7 @@ import type { KubeObject } from '@holdfast/kube-api'
 import { describeError } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
 import type { KubeClient, KubeKind, KubeList, ListSelection, ObjectPlace, WatchEvent } from './kube-client.ts'
-import { unanswered, type KubeError } from './kube-error.ts'
+import { kubeStatus, unanswered, type KubeError } from './kube-error.ts'
 import { unlessAborted } from './unless-aborted.ts'
 
 export interface ControllersClientOptions {
@@ -29,8 +29,7 @@ export class ControllersClient implements KubeClient, AsyncDisposable {
   /** When the last attempt failed. */
   #failedMs = -Infinity
   #failure = ''
-  /** By kind. */
-  readonly #listFailures = new Map<string, string>()
+  readonly #listFailures = new Map<KubeKind, { readonly text: string, readonly isMissing: boolean }>()
   readonly #closed = new AbortController()
 
   constructor(options: ControllersClientOptions, components: ControllersClientComponents) {
@@ -38,8 +37,16 @@ export class ControllersClient implements KubeClient, AsyncDisposable {
     this.#components = components
   }
 
-  /** Why there is no client, or why the last list of a kind failed; empty where nothing is wrong. */
-  get failure(): string { return this.#failure || [...this.#listFailures.values()].join('; ') }
+  /** Why there is no client, or why the last list of a kind that the API knows failed; empty where nothing is wrong. */
+  get failure(): string {
+    const failed = [...this.#listFailures.values()].filter(({ isMissing }) => !isMissing)
+    return this.#failure || failed.map(({ text }) => text).join('; ')
+  }
+
+  /** Kinds that the API did not know when they were listed last. */
+  get missing(): readonly KubeKind[] {
+    return [...this.#listFailures].filter(([, { isMissing }]) => isMissing).map(([kind]) => kind)
+  }
 
   async get(place: ObjectPlace): Promise<KubeObject | undefined> { return await (await this.#client()).get(place) }
 
@@ -47,10 +54,10 @@ export class ControllersClient implements KubeClient, AsyncDisposable {
     const client = await unlessAborted(this.#client(), signal)
     try {
       const list = await client.list(kind, selection, signal)
-      this.#listFailures.delete(kind.plural)
+      this.#listFailures.delete(kind)
       return list
     } catch (error) {
-      if (!signal.aborted) this.#listFailures.set(kind.plural, describeError(error))
+      if (!signal.aborted) this.#listFailures.set(kind, { text: describeError(error), isMissing: kubeStatus(error) === 404 })
       throw error
     }
   }

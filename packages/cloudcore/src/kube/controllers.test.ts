@@ -103,7 +103,7 @@ describe('what has to do with Kubernetes', () => {
     await using folder = await temporaryFolder()
     await using embedded = await openEmbedded(folder.path)
     const harness = await Harness.start(embedded)
-    await soon(() => { expect(embedded.api.objects.stats.watches).toBe(6) })
+    await soon(() => { expect(embedded.api.objects.stats.watches).toBe(9) })
     await harness[Symbol.asyncDispose]()
     await soon(() => { expect(embedded.api.objects.stats.watches).toBe(0) })
     expect(harness.log.lines.filter(line => line.startsWith('error'))).toEqual([])

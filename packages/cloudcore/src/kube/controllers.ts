@@ -10,7 +10,7 @@ import type { DownCollection } from '../state/view-collections.ts'
 import { ClientNodeClient } from './client-node-client.ts'
 import { ControllersClient } from './controllers-client.ts'
 import type { KubeAccess } from './kube-access.ts'
-import { kubeKinds } from './kube-kinds.ts'
+import { kindName, kubeKinds } from './kube-kinds.ts'
 import { KnownApi } from './known-api.ts'
 import type { KnownApiOptions } from './known-api.ts'
 import { ListInformer } from './list-informer.ts'
@@ -44,6 +44,7 @@ const retry = { baseMs: 1000, maxMs: 30_000 } as const
 export class Controllers implements Service {
   readonly name = 'kubernetes'
   readonly informers: Readonly<Record<DownCollection, ListInformer>>
+  readonly deviceStatuses: ListInformer
   readonly writer: StatusWriter
   readonly targets: UpTargets
   readonly leases: NodeLeases
@@ -70,6 +71,7 @@ export class Controllers implements Service {
     const client = this.#client
     this.informers = Object.fromEntries(downCollections.map(name =>
       [name, new ListInformer({ kind: viewKinds[name] }, { client, clock, random, log })])) as Record<DownCollection, ListInformer>
+    this.deviceStatuses = new ListInformer({ kind: kubeKinds.deviceStatuses }, { client, clock, random, log })
     const { pods, nodes } = this.informers
     this.#sources = new NodeSources({ informers: this.informers, clock, log })
     this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
@@ -87,17 +89,23 @@ export class Controllers implements Service {
 
   /** All that nodes are to hold is known, and nothing has stopped since. */
   get inSync(): boolean {
-    return this.#fault === '' && this.#anonymous === '' && Object.values(this.informers).every(informer => informer.synced)
+    return this.#fault === '' && this.#anonymous === '' && this.#all.every(informer => informer.synced)
   }
 
   /** One line for people. */
   get status(): string {
     if (this.#fault !== '') return `stopped by a fault, restart cloudcore: ${this.#fault}`
-    const waiting = downCollections.filter(name => !this.informers[name].synced)
+    const { missing } = this.#client
+    const waiting = this.#all.filter(({ synced, kind }) => !synced && !missing.includes(kind)).map(({ kind }) => kind.plural)
     const failure = this.#client.failure || this.#anonymous
-    if (this.inSync) return failure === '' ? 'in sync' : `in sync until now; ${failure}`
-    return `waits for ${waiting.length === 0 ? 'the API to be known' : waiting.join(', ')}${failure === '' ? '' : ` (${failure})`}`
+    const known = waiting.length === 0 && this.#anonymous === ''
+      ? failure === '' ? 'in sync' : `in sync until now; ${failure}`
+      : `waits for ${waiting.length === 0 ? 'the API to be known' : waiting.join(', ')}${failure === '' ? '' : ` (${failure})`}`
+    return missing.length === 0 ? known : `${known}; but for ${missing.map(kindName).join(', ')}, which the API does not know: `
+      + 'kubectl apply -k deploy/crds'
   }
+
+  get #all(): readonly ListInformer[] { return [...Object.values(this.informers), this.deviceStatuses] }
 
   /** Resolves when `signal` aborts and nothing more is asked of the API; what is being asked is cut. */
   async run(signal: AbortSignal): Promise<void> {
@@ -106,7 +114,7 @@ export class Controllers implements Service {
       if (signal.aborted) resolve()
       else signal.addEventListener('abort', () => { resolve() }, { once: true })
     })
-    const parts = [this.#identify(stop.signal), ...Object.values(this.informers).map(informer => informer.run(stop.signal))]
+    const parts = [this.#identify(stop.signal), ...this.#all.map(informer => informer.run(stop.signal))]
     try {
       // A part ends before it is told to only by a fault. That is no reason to take the Log down, too.
       await Promise.race([aborted, ...parts.map(part => part.then(() => aborted))])

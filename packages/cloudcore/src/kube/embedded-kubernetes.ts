@@ -1,11 +1,13 @@
 import { chmod, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { hasCode, listenFailure, privateFileMode, writeFileAtomic } from '@holdfast/runtime'
+import { describeError, hasCode, listenFailure, privateFileMode, writeFileAtomic } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random, Service } from '@holdfast/runtime'
 import type { KubeconfigFields } from '@holdfast/kube-api'
 import { EmbeddedKubeApi, StatusError, salvageObjects, writeKubeconfig } from '@holdfast/kube-api'
 import { Database, FileDiskSpace, levelStoreOpener } from '@holdfast/store'
 import type { Authority } from '../identity/index.ts'
+import { ClientNodeClient } from './client-node-client.ts'
+import { installDeviceKinds } from './device-kinds-install.ts'
 
 export interface EmbeddedKubernetesOptions {
   readonly dataDir: string
@@ -57,7 +59,7 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
     this.access = access
   }
 
-  /** Rejects with `LISTEN_FAILED`, with `OBJECT_FORMAT_NEWER`, or where the data directory cannot be written. */
+  /** Installs the device kinds. Rejects with `LISTEN_FAILED`, with `OBJECT_FORMAT_NEWER`, or where the data directory cannot be written. */
   static async open(options: EmbeddedKubernetesOptions, components: EmbeddedKubernetesComponents): Promise<EmbeddedKubernetes> {
     const { dataDir, host, port, freeFloorBytes, version, platform } = options
     const { authority, clock, random, failpoint } = components
@@ -94,7 +96,9 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
       const accessWith = (token: string): Access =>
         ({ name: 'holdfast', server: server.url, caPem: authority.caPem, credentials: { kind: 'token', token } })
       await writeKubeconfig(kubeconfigPath, accessWith(adminToken))
-      return new EmbeddedKubernetes(api, database, kubeconfigPath, accessWith(ownToken))
+      const access = accessWith(ownToken)
+      await installKinds(api, access, components)
+      return new EmbeddedKubernetes(api, database, kubeconfigPath, access)
     } catch (error) {
       await api?.close()
       await database.close()
@@ -124,6 +128,21 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
   async #close(): Promise<void> {
     await this.api.close()
     await this.database.close()
+  }
+}
+
+/** As kubectl would; without them all but devices is served, so that no failure keeps cloudcore from starting. */
+async function installKinds(
+  api: EmbeddedKubeApi, access: Access, { clock, random, log }: EmbeddedKubernetesComponents
+): Promise<void> {
+  try {
+    await using client = await ClientNodeClient.open({ access: { kind: 'given', fields: access } }, { clock, random })
+    const written = await installDeviceKinds(client)
+    if (written.length === 0) return
+    log.info('the kinds of devices are installed', { written })
+    await api.idle()
+  } catch (error) {
+    log.error('the kinds of devices cannot be installed; everything else is served', { error: describeError(error) })
   }
 }
 

@@ -1,6 +1,8 @@
 import type { KubeKind } from './kube-client.ts'
 
 const core = { group: '', version: 'v1' } as const
+/** KubeEdge's group; the kinds are in deploy/crds. */
+const devices = { group: 'devices.kubeedge.io', version: 'v1beta1' } as const
 
 /** The kinds that cloudcore reads and writes. */
 export const kubeKinds = {
@@ -12,7 +14,11 @@ export const kubeKinds = {
   serviceAccounts: { ...core, plural: 'serviceaccounts', namespaced: true },
   services: { ...core, plural: 'services', namespaced: true },
   events: { ...core, plural: 'events', namespaced: true },
-  leases: { group: 'coordination.k8s.io', version: 'v1', plural: 'leases', namespaced: true }
+  leases: { group: 'coordination.k8s.io', version: 'v1', plural: 'leases', namespaced: true },
+  customResourceDefinitions: { group: 'apiextensions.k8s.io', version: 'v1', plural: 'customresourcedefinitions', namespaced: false },
+  deviceModels: { ...devices, plural: 'devicemodels', namespaced: true },
+  devices: { ...devices, plural: 'devices', namespaced: true },
+  deviceStatuses: { ...devices, plural: 'devicestatuses', namespaced: true }
 } as const satisfies Readonly<Record<string, KubeKind>>
 
 /** `v1` or `coordination.k8s.io/v1`. */

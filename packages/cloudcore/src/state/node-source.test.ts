@@ -111,13 +111,14 @@ describe('positions', () => {
     expect(source.position('nodes')).toBe('6f1c nodes=108')
     expect(source.position('secrets')).toBe('6f1c secrets=108,pods=108,serviceaccounts=108')
     expect(source.position('services')).toBe('6f1c services=108,pods=108')
-    expect(source.position('devices')).toBe('')
+    expect(source.position('devicemodels')).toBe('6f1c devicemodels=108,devices=108')
+    expect(source.position('jobs')).toBe('')
   })
 
   test('the longest fits what a frame takes', () => {
     const long = formatPosition('u'.repeat(128), downCollections.map(name => [name, '18446744073709551615']))
     expect(long.length).toBeLessThanOrEqual(512)
-    expect(parsePosition('u'.repeat(128), long).size).toBe(6)
+    expect(parsePosition('u'.repeat(128), long).size).toBe(downCollections.length)
   })
 
   test('what cannot be read, or is of another API, says nothing', () => {
@@ -156,6 +157,10 @@ describe('not knowing is not deleting (STA-12)', () => {
     expect(readyOf(source)).toEqual(['configmaps', 'pods', 'nodes'])
     informers.serviceaccounts.list()
     informers.services.list()
+    informers.devicemodels.list()
+    await clock.pass(1000)
+    expect(readyOf(source)).toEqual(downCollections.slice(0, -2))
+    informers.devices.list()
     await clock.pass(1000)
     expect(readyOf(source)).toEqual([...downCollections])
     expect(collections.toSorted()).toEqual([...downCollections].toSorted())
@@ -169,7 +174,7 @@ describe('not knowing is not deleting (STA-12)', () => {
     expect(readyOf(sources.of(edge))).toEqual([...downCollections])
     expect(sources.of(edge).version('secrets', 'x/mounted')).toBeDefined()
     sources.close()
-    expect(Object.values(informers).map(({ listeners }) => listeners)).toEqual([0, 0, 0, 0, 0, 0])
+    expect(Object.values(informers).map(({ listeners }) => listeners)).toEqual(downCollections.map(() => 0))
   })
 
   test('an informer that lags keeps everything back that depends on it, until it has come so far', async () => {
@@ -181,9 +186,9 @@ describe('not knowing is not deleting (STA-12)', () => {
     informers.pods.list({ revision: 104, objects: new Map() })
     const source = sources.of(edge)
     const { collections, keys } = listen(source)
-    expect(readyOf(source, name => positions[name]!)).toEqual(['nodes'])
+    expect(readyOf(source, name => positions[name]!)).toEqual(['nodes', 'devicemodels', 'devices'])
     expect(readyOf(source)).toEqual([...downCollections])
-    expect(readyOf(source, name => positions[name]!)).toEqual(['nodes'])
+    expect(readyOf(source, name => positions[name]!)).toEqual(['nodes', 'devicemodels', 'devices'])
     informers.pods.list()
     await clock.pass(nodeViewLimits.lookAgainMs.value)
     expect(collections.toSorted()).toEqual(['configmaps', 'pods', 'secrets', 'serviceaccounts', 'services'])
@@ -196,13 +201,13 @@ describe('not knowing is not deleting (STA-12)', () => {
     const { informers, sources } = newCloud().start()
     const source = sources.of(edge)
     informers.serviceaccounts.synced = false
-    expect(readyOf(source)).toEqual(['configmaps', 'services', 'pods', 'nodes'])
+    expect(readyOf(source)).toEqual(['configmaps', 'services', 'pods', 'nodes', 'devicemodels', 'devices'])
   })
 
   test('positions of another API, and of none, hold nothing up', () => {
     const source = newCloud().start().sources.of(edge)
     for (const told of ['other pods=999999', 'nonsense', `${uid} pods=999999999999999999999999`]) expect(source.ready('pods', told)).toBe(true)
-    expect(source.ready('devices', '')).toBe(false)
+    expect(source.ready('jobs', '')).toBe(false)
   })
 })
 
@@ -355,7 +360,7 @@ describe('a node', () => {
     cluster.put('nodes', edge, { status: { conditions: [] } }, { annotations: { 'holdfast.dev/state': 'e:1' } })
     node.batches.length = 0
     const session = connect(newCloud().start().sources.of(edge), node)
-    expect(session.stats.verdicts).toEqual({ ...session.stats.verdicts, equal: 6, differs: 0, 'not-ready': 0 })
+    expect(session.stats.verdicts).toEqual({ ...session.stats.verdicts, equal: downCollections.length, differs: 0, 'not-ready': 0 })
     expect(node.batches).toEqual([])
   })
 
@@ -374,13 +379,34 @@ describe('a node', () => {
     await clock.pass(aheadMs + intervalMs)
     session.run()
     expect(node.show()).toEqual({ ...before, 'pods x/second': expected(cluster)['pods x/second'] })
-    expect(session.writer.notReady).toEqual(['secrets', 'configmaps'])
-    informers.secrets.list()
-    informers.configmaps.list()
+    expect(session.writer.notReady).toEqual(['secrets', 'configmaps', 'devicemodels', 'devices'])
+    for (const name of ['secrets', 'configmaps', 'devicemodels', 'devices'] as const) informers[name].list()
     await clock.pass(100)
     session.run()
     expect(node.show()).toEqual(expected(cluster))
     expect(session.writer.notReady).toEqual([])
+  })
+
+  test('keeps its devices while the cluster does not know the kinds any more, and is sent the rest (STA-12)', async () => {
+    cluster.put('devicemodels', 'x/m')
+    cluster.put('devices', 'x/d', { spec: { nodeName: edge, deviceModelRef: { name: 'm' } } })
+    const node = new MemoryNode()
+    connect(newCloud().start().sources.of(edge), node).close()
+    const before = node.show()
+    expect(Object.keys(before)).toEqual(expect.arrayContaining(['devicemodels x/m', 'devices x/d']))
+    const { informers, sources } = newCloud()
+    sources.identify(uid)
+    for (const name of downCollections) if (name !== 'devices' && name !== 'devicemodels') informers[name].list()
+    cluster.delete('devices', 'x/d')
+    cluster.put('pods', 'x/second', podOn(edge))
+    const session = connect(sources.of(edge), node)
+    await clock.pass(intervalMs)
+    session.run()
+    expect(node.show()).toEqual({ ...before, 'pods x/second': expected(cluster)['pods x/second'] })
+    for (const name of ['devicemodels', 'devices'] as const) informers[name].list()
+    await clock.pass(100)
+    session.run()
+    expect(node.show()).toEqual(expected(cluster))
   })
 
   test('follows a cluster that was restored from a backup, in mid-session and at connect', async () => {
@@ -441,7 +467,10 @@ const cloudStep = fc.oneof(
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('put'), collection: fc.constantFrom('secrets' as const, 'configmaps' as const), name, value: fc.nat(3) }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('pod'), name, node: fc.constantFrom('edge-1', 'edge-1', 'edge-2'), uses: name }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('account'), uses: name }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant('delete'), collection: fc.constantFrom('secrets' as const, 'configmaps' as const, 'pods' as const), name }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('device'), name, node: fc.constantFrom('edge-1', 'edge-1', 'edge-2'), uses: name }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('model'), name, value: fc.nat(3) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('delete'), collection: fc.constantFrom(
+    'secrets' as const, 'configmaps' as const, 'pods' as const, 'devices' as const, 'devicemodels' as const), name }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('break'), collection }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('list'), collection, lag: fc.nat(12) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('fail'), collection, fails: fc.boolean() }) },
@@ -459,6 +488,8 @@ test('whatever fails, lags, restarts or is restored, a node loses nothing that w
     const hand = new HandClock()
     // Of the namespace x: there from the start, and never touched.
     fill(of)
+    of.put('devicemodels', 'x/m')
+    of.put('devices', 'x/d', { spec: { nodeName: edge, deviceModelRef: { name: 'm' } } })
     const always = Object.entries(expected(of)).filter(([id]) => id.includes(' x/') || id === 'nodes edge-1')
     const node = new MemoryNode()
     const history = [of.state]
@@ -479,6 +510,8 @@ test('whatever fails, lags, restarts or is restored, a node loses nothing that w
           nodeName: each.node, volumes: [{ secret: { secretName: each.uses } }, { configMap: { name: each.uses } }]
         } }); break
         case 'account': of.put('serviceaccounts', 'y/default', { secrets: [{ name: each.uses }] }); break
+        case 'device': of.put('devices', `y/${each.name}`, { spec: { nodeName: each.node, deviceModelRef: { name: each.uses } } }); break
+        case 'model': of.put('devicemodels', `y/${each.name}`, { spec: { properties: [{ name: 't', unit: String(each.value) }] } }); break
         case 'delete': of.delete(each.collection, `y/${each.name}`); break
         case 'break': informers[each.collection].following = false; break
         case 'list': {

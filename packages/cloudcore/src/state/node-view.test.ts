@@ -5,7 +5,7 @@ import { parseNodeName } from '@holdfast/runtime'
 import { contentVersion, stateDigest } from '@holdfast/sync'
 import { NodeViews } from './node-view.ts'
 import type { NodeView } from './node-view.ts'
-import { downCollections } from './view-collections.ts'
+import { downCollections, isBoundCollection } from './view-collections.ts'
 import type { DownCollection } from './view-collections.ts'
 import { projectedValue } from './view-projection.ts'
 
@@ -101,6 +101,11 @@ function naive(world: World, node: string): Contents {
   const pods = all.filter(({ collection, spec }) => collection === 'pods' && spec.nodeName === node)
   const wanted = new Set(pods.map(({ id }) => id))
   wanted.add(`nodes ${node}`)
+  for (const device of all) {
+    if (device.collection !== 'devices' || device.spec.nodeName !== node) continue
+    wanted.add(device.id)
+    for (const name of namesIn(device.spec, /deviceModelRef.name$/)) wanted.add(`devicemodels ${device.namespace}/${name}`)
+  }
   for (const { namespace, object, spec } of pods) {
     const account = spec.serviceAccountName ?? 'default'
     wanted.add(`serviceaccounts ${namespace}/${account}`)
@@ -160,6 +165,13 @@ const put: fc.Arbitrary<Put> = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(key, labels, fc.constantFrom(false, false, false, true)).map(([each, selector, external]) => ({
     collection: 'services' as const, key: each, metadata: {}, body: { spec: { selector, ...external && { type: 'ExternalName' } } }
   })) },
+  { weight: 3, arbitrary: fc.tuple(key, fc.constantFrom('n1', 'n1', 'n2', undefined), maybe(fc.constantFrom('a', 'b', '')), fc.nat(1)).map(
+    ([each, node, model, reports]) => ({ collection: 'devices' as const, key: each, metadata: {}, body: {
+      spec: { ...node !== undefined && { nodeName: node }, ...model !== undefined && { deviceModelRef: { name: model } } },
+      status: { conditions: [{ type: 'Synced', reports }] }
+    } })) },
+  { weight: 2, arbitrary: fc.tuple(key, fc.nat(2)).map(([each, unit]) =>
+    ({ collection: 'devicemodels' as const, key: each, metadata: {}, body: { spec: { properties: [{ name: 't', unit: `${unit}` }] } } })) },
   { weight: 1, arbitrary: fc.constantFrom(...nodes).map(each => ({ collection: 'nodes' as const, key: each, body: {}, metadata: {} })) }
 )
 
@@ -205,7 +217,7 @@ function change(world: World, step: Step): { readonly collection: DownCollection
     case 'move': {
       const found = at(step.at)
       const object = found === undefined ? undefined : world.objects.get(found.join(' '))
-      if (found === undefined || object === undefined || (step.kind === 'move' && found[0] !== 'pods')) return []
+      if (found === undefined || object === undefined || (step.kind === 'move' && !isBoundCollection(found[0]))) return []
       world.set(...found, step.kind === 'move'
         ? { ...object, spec: { ...object['spec'] as object, nodeName: step.node } }
         : { ...object, metadata: { ...object.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' } })
@@ -318,6 +330,27 @@ test('a Service is in the view for as long as it selects a pod of the node', () 
   expect(isShown()).toBe(true)
   select({ app: 'web' }, { type: 'ExternalName', externalName: 'example.com' })
   expect(isShown()).toBe(false)
+})
+
+test('a Device takes its model along when it moves, and lets it go when another one is named', () => {
+  const world = new World()
+  world.open('n1')
+  world.open('n2')
+  const device = (node: string, model: string): void => {
+    world.put('devices', 'x/d', { spec: { nodeName: node, deviceModelRef: { name: model } } })
+  }
+  device('n1', 'm')
+  expect(world.keys('n1')).toEqual(['devices x/d'])
+  world.put('devicemodels', 'x/m')
+  world.put('devicemodels', 'x/other')
+  world.put('devicemodels', 'y/m')
+  expect(world.keys('n1')).toEqual(['devicemodels x/m', 'devices x/d'])
+  world.delete('devicemodels', 'x/m')
+  expect(world.keys('n1')).toEqual(['devices x/d'])
+  device('n2', 'other')
+  expect([world.keys('n1'), world.keys('n2')]).toEqual([[], ['devicemodels x/other', 'devices x/d']])
+  world.put('devices', 'x/d', { spec: { deviceModelRef: { name: 'other' } } })
+  expect(world.keys('n2')).toEqual([])
 })
 
 test('a status that changes makes no difference and is told to nobody', () => {

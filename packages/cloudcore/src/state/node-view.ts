@@ -1,11 +1,11 @@
 import type { KubeObject } from '@holdfast/kube-api'
 import type { NodeName } from '@holdfast/runtime'
 import { SortedKeys, contentVersion, stateDigest } from '@holdfast/sync'
-import { downCollections } from './view-collections.ts'
-import type { DownCollection } from './view-collections.ts'
+import { boundCollections, downCollections, isBoundCollection } from './view-collections.ts'
+import type { BoundCollection, DownCollection } from './view-collections.ts'
 import { projectedValue } from './view-projection.ts'
-import { nodeOfPod, podReferences, selectorOf, selects, serviceAccountReferences } from './view-references.ts'
-import type { ServiceSelector } from './view-references.ts'
+import { boundNode, deviceReferences, podReferences, selectorOf, selects, serviceAccountReferences } from './view-references.ts'
+import type { Reference, ServiceSelector } from './view-references.ts'
 
 /** What one node is shown (docs/spec/state.md, STA-40 ff.). All answers agree with each other until the next change. */
 export interface NodeView {
@@ -44,16 +44,17 @@ interface Item {
 /**
  * The views of all nodes that were asked for, kept up with each change of an object. Pure.
  *
- * An item is in a view for exactly as long as something there names it: references are counted, from the node's own object and
- * its pods on. Nothing refers in a circle: a pod names services, accounts, secrets and configmaps; an account names secrets.
+ * An item is in a view for exactly as long as something there names it: references are counted, from the node's own object, its
+ * pods and its devices on. Nothing refers in a circle: a pod names services, accounts, secrets and configmaps; an account names
+ * secrets; a device names its model.
  */
 export class NodeViews {
   readonly #components: NodeViewsComponents
   readonly #views = new Map<string, View>()
   readonly #items = new Map<string, Item>()
-  /** Where each pod is, and which pods are where: also of nodes without a view, which may be asked for later. */
+  /** Where each pod and device is, and which are where: also of nodes without a view, which may be asked for later. */
   readonly #nodeOf = new Map<string, string>()
-  readonly #podsOf = new Map<string, Set<string>>()
+  readonly #boundTo: Readonly<Record<BoundCollection, Map<string, Set<string>>>> = { pods: new Map(), devices: new Map() }
   /** Items of pods in each namespace. */
   readonly #podsIn = new Map<string, Set<Item>>()
   /** Services that select, in each namespace. */
@@ -70,10 +71,12 @@ export class NodeViews {
     view = new View(node)
     this.#views.set(node, view)
     this.#hold(view, this.#item('nodes', node))
-    for (const key of this.#podsOf.get(node) ?? []) {
-      const pod = this.#components.lookUp('pods', key)
-      // A pod that changes in this very moment is told of in a moment.
-      if (pod !== undefined && nodeOfPod(pod) === node) this.#hold(view, this.#item('pods', key))
+    for (const collection of boundCollections) {
+      for (const key of this.#boundTo[collection].get(node) ?? []) {
+        const object = this.#components.lookUp(collection, key)
+        // One that changes in this very moment is told of in a moment.
+        if (object !== undefined && boundNode(object) === node) this.#hold(view, this.#item(collection, key))
+      }
     }
     this.#changes = []
     return view
@@ -81,7 +84,7 @@ export class NodeViews {
 
   /** The object under this key is now `after`; undefined: there is none. Also called for what was there from the start. */
   changed(collection: DownCollection, key: string, after: KubeObject | undefined): void {
-    if (collection === 'pods') this.#podChanged(key, after)
+    if (isBoundCollection(collection)) this.#boundChanged(collection, key, after)
     else {
       if (collection === 'services') this.#serviceChanged(key, after)
       const item = this.#items.get(itemId(collection, key))
@@ -92,30 +95,33 @@ export class NodeViews {
     for (const { view, item } of changes) this.#components.onChanged(view.node, item.collection, item.key)
   }
 
-  #podChanged(key: string, after: KubeObject | undefined): void {
-    const node = after === undefined ? undefined : nodeOfPod(after)
-    const before = this.#nodeOf.get(key)
-    if (before !== node) this.#movePod(key, before, node)
+  #boundChanged(collection: BoundCollection, key: string, after: KubeObject | undefined): void {
+    const id = itemId(collection, key)
+    const node = after === undefined ? undefined : boundNode(after)
+    const before = this.#nodeOf.get(id)
+    if (before !== node) this.#move(collection, key, before, node)
     const view = node === undefined ? undefined : this.#views.get(node)
     if (view === undefined) return
-    const item = this.#items.get(itemId('pods', key)) ?? this.#newItem('pods', key, after)
+    const item = this.#items.get(id) ?? this.#newItem(collection, key, after)
     this.#put(item, after)
     if (!item.holders.has(view)) this.#hold(view, item)
   }
 
-  #movePod(key: string, from: string | undefined, to: string | undefined): void {
+  #move(collection: BoundCollection, key: string, from: string | undefined, to: string | undefined): void {
+    const id = itemId(collection, key)
+    const boundTo = this.#boundTo[collection]
     if (from !== undefined) {
       const view = this.#views.get(from)
-      const item = this.#items.get(itemId('pods', key))
+      const item = this.#items.get(id)
       if (view !== undefined && item?.holders.has(view) === true) this.#release(view, item)
-      removeFrom(this.#podsOf, from, key)
+      removeFrom(boundTo, from, key)
     }
     if (to === undefined) {
-      this.#nodeOf.delete(key)
+      this.#nodeOf.delete(id)
       return
     }
-    this.#nodeOf.set(key, to)
-    addTo(this.#podsOf, to, key)
+    this.#nodeOf.set(id, to)
+    addTo(boundTo, to, key)
   }
 
   #serviceChanged(key: string, after: KubeObject | undefined): void {
@@ -171,8 +177,8 @@ export class NodeViews {
   }
 
   #namesOf({ collection, key, object }: Item): Set<Item> {
-    if (object === undefined || (collection !== 'pods' && collection !== 'serviceaccounts')) return new Set()
-    const references = collection === 'pods' ? podReferences(object) : serviceAccountReferences(object)
+    const references = object === undefined ? undefined : referencesIn[collection]?.(object)
+    if (object === undefined || references === undefined) return new Set()
     const names = new Set(references.map(reference => this.#item(reference.collection, reference.key)))
     if (collection !== 'pods') return names
     for (const [service, selector] of this.#selectors.get(namespaceOf(key)) ?? []) {
@@ -209,6 +215,11 @@ export class NodeViews {
     view.set(collection, key, version !== undefined && item.holders.has(view) ? item : undefined)
     this.#changes.push({ view, item })
   }
+}
+
+/** What objects of a kind name. */
+const referencesIn: { readonly [Name in DownCollection]?: (object: KubeObject) => readonly Reference[] } = {
+  pods: podReferences, serviceaccounts: serviceAccountReferences, devices: deviceReferences
 }
 
 /** Items of one view, by collection. */

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
 import type { KubeObject } from '@holdfast/kube-api'
+import type { DownCollection } from './view-collections.ts'
 import { projectedValue } from './view-projection.ts'
 
-const shown = (collection: 'pods' | 'nodes' | 'services' | 'secrets', object: KubeObject): unknown =>
+const shown = (collection: DownCollection, object: KubeObject): unknown =>
   JSON.parse(projectedValue(collection, object).toString())
 
 const metadata = {
@@ -36,6 +37,25 @@ test('what a heartbeat, a status or a lost link changes of a Node makes no diffe
   expect(JSON.parse(calm.toString())).toMatchObject({ spec: { unschedulable: true, taints: [own] } })
   expect(projectedValue('nodes', node('2', 'True', [unreachable]))).toEqual(
     projectedValue('nodes', { ...node('2', 'True', []), spec: { unschedulable: true } }))
+})
+
+test('a Device goes down with the versions of what it desires, and without what cloudcore says of it (TWN-13)', () => {
+  const annotations = { 'holdfast.dev/desired': '{"t":{}}', 'holdfast.dev/history': 'all', 'holdfast.dev/state': 'e:1' }
+  const device = (more: object, generation = 3): KubeObject => ({
+    apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', metadata: { ...metadata, generation, annotations },
+    spec: { nodeName: 'edge-1', properties: [{ name: 't', desired: { value: '1' } }] }, ...more
+  })
+  const { generation: _, ...shownMetadata } = metadata
+  expect(shown('devices', device({ status: { conditions: [] } }))).toEqual({
+    apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', spec: { nodeName: 'edge-1', properties: [{ name: 't', desired: { value: '1' } }] },
+    metadata: {
+      ...shownMetadata, resourceVersion: undefined, managedFields: undefined, selfLink: undefined,
+      annotations: { 'holdfast.dev/desired': '{"t":{}}', 'holdfast.dev/history': 'all' }
+    }
+  })
+  expect(projectedValue('devices', device({ status: { conditions: [{ type: 'Synced' }] } }, 4))).toEqual(projectedValue('devices', device({})))
+  const model = { metadata: { name: 'm', namespace: 'd', uid: 'u', generation: 2 }, spec: {} } as unknown as KubeObject
+  expect(shown('devicemodels', model)).toEqual({ ...model, apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'DeviceModel' })
 })
 
 test('objects of a list, which has the kind only once, get theirs; a Service keeps its status', () => {

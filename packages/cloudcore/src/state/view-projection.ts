@@ -1,8 +1,9 @@
 import type { KubeObject } from '@holdfast/kube-api'
+import { groupVersion } from '../kube/kube-kinds.ts'
 import { unreachableTaint } from '../kube/node-controller-decision.ts'
 import { canonicalJson } from './canonical-json.ts'
 import { stateAnnotation } from './status-document.ts'
-import { kindNames } from './view-collections.ts'
+import { kindNames, viewKinds } from './view-collections.ts'
 import type { DownCollection } from './view-collections.ts'
 
 /** Annotations that say nothing to a node: kubectl's copy of the object, and the version of the status that came up (STA-30). */
@@ -14,16 +15,23 @@ const conditionTaints: ReadonlySet<string> = new Set([
     .map(name => `node.kubernetes.io/${name}`)
 ])
 
+/** Whose status is not the node's to read: it reports it, or it is made of what it reports. */
+const withoutStatus: ReadonlySet<DownCollection> = new Set(['pods', 'nodes', 'devices'])
+
 /** An object as a node is shown it (STA-43), as canonical JSON. */
 export function projectedValue(collection: DownCollection, object: KubeObject): Buffer {
   const { managedFields: _, resourceVersion: __, annotations, ...metadata } = object.metadata
   const kept = Object.entries(annotations ?? {}).filter(([name]) => !leftOutAnnotations.has(name))
   return Buffer.from(canonicalJson({
     ...object,
-    apiVersion: 'v1',
+    apiVersion: groupVersion(viewKinds[collection]),
     kind: kindNames[collection],
-    metadata: { ...metadata, selfLink: undefined, annotations: kept.length > 0 ? Object.fromEntries(kept) : undefined },
-    ...(collection === 'pods' || collection === 'nodes') && { status: undefined },
+    metadata: {
+      ...metadata, selfLink: undefined, annotations: kept.length > 0 ? Object.fromEntries(kept) : undefined,
+      // A kind without a status subresource counts the writes of its status as well.
+      ...collection === 'devices' && { generation: undefined }
+    },
+    ...withoutStatus.has(collection) && { status: undefined },
     ...collection === 'nodes' && { spec: withoutConditionTaints(object['spec']) }
   }))
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { KubeObject } from '@holdfast/kube-api'
-import { nodeOfPod, podReferences, selectorOf, selects, serviceAccountReferences } from './view-references.ts'
+import { boundNode, deviceReferences, podReferences, selectorOf, selects, serviceAccountReferences } from './view-references.ts'
 
 const podOf = (spec: object, labels?: Record<string, string>): KubeObject =>
   ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'ns', ...labels && { labels } }, spec })
@@ -58,8 +58,16 @@ test('an account names secrets of its own namespace only', () => {
   expect(serviceAccountReferences(account).map(({ key }) => key)).toEqual(['ns/s', 'ns/p'])
 })
 
+test('a Device names its model in its own namespace; without a name it names none', () => {
+  const device = (spec?: unknown): KubeObject =>
+    ({ apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', metadata: { name: 'd', namespace: 'ns' }, spec })
+  expect(deviceReferences(device({ deviceModelRef: { name: 'm' } }))).toEqual([{ collection: 'devicemodels', key: 'ns/m' }])
+  for (const spec of [undefined, {}, { deviceModelRef: null }, { deviceModelRef: {} }, { deviceModelRef: { name: '' } },
+    { deviceModelRef: { name: 7 } }, { deviceModelRef: 'm' }]) expect(deviceReferences(device(spec))).toEqual([])
+})
+
 test('a pod without a node is on none', () => {
-  expect([podOf({}), podOf({ nodeName: '' }), podOf({ nodeName: 'n' })].map(nodeOfPod)).toEqual([undefined, undefined, 'n'])
+  expect([podOf({}), podOf({ nodeName: '' }), podOf({ nodeName: 'n' })].map(boundNode)).toEqual([undefined, undefined, 'n'])
 })
 
 test('a Service selects by all pairs of its selector; without one, or of type ExternalName, it selects nothing', () => {

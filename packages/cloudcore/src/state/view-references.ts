@@ -41,9 +41,9 @@ interface PodSpec {
 
 const specOf = (object: KubeObject): PodSpec => object['spec'] ?? {}
 
-/** The node that a pod is bound to; undefined: none yet. */
-export function nodeOfPod(pod: KubeObject): string | undefined {
-  const { nodeName } = specOf(pod)
+/** The node that a Pod or a Device is bound to; undefined: none yet. */
+export function boundNode(object: KubeObject): string | undefined {
+  const { nodeName } = specOf(object)
   return nodeName === '' ? undefined : nodeName
 }
 
@@ -106,6 +106,13 @@ export function serviceAccountReferences(account: KubeObject): Reference[] {
   for (const list of [account['secrets'], account['imagePullSecrets']]) {
     for (const { name } of each(list as readonly Named[] | undefined)) references.add('secrets', name)
   }
+  return references.all()
+}
+
+/** What a Device names: its DeviceModel, in its own namespace. */
+export function deviceReferences(device: KubeObject): Reference[] {
+  const references = new References(device.metadata.namespace ?? '')
+  references.add('devicemodels', (device['spec'] as { readonly deviceModelRef?: Named | null } | undefined)?.deviceModelRef?.name)
   return references.all()
 }
 

@@ -1,5 +1,6 @@
 import type { KubeObject } from '@holdfast/kube-api'
 import type { Informer, InformerListener, KubeKind } from '../../kube/kube-client.ts'
+import { groupVersion } from '../../kube/kube-kinds.ts'
 import { downCollections, kindNames, viewKinds } from '../view-collections.ts'
 import type { DownCollection } from '../view-collections.ts'
 
@@ -24,7 +25,7 @@ export class MemoryCluster {
     const uid = this.objects.get(`${collection} ${key}`)?.metadata.uid ?? `uid-${++this.#uids}`
     const resourceVersion = String(this.revision += this.#step)
     this.#set(collection, key, {
-      apiVersion: 'v1', kind: kindNames[collection],
+      apiVersion: groupVersion(viewKinds[collection]), kind: kindNames[collection],
       metadata: { name, ...namespace !== undefined && { namespace }, uid, resourceVersion, ...metadata }, ...body
     })
   }
