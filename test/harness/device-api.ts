@@ -1,7 +1,11 @@
+import { readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Daemon } from './daemons.ts'
+import { fileURLToPath } from 'node:url'
+import { parse } from 'yaml'
+import { until, type Daemon } from './daemons.ts'
 import { KubeHttp } from './kube-http.ts'
 
+const definitionsFolder = fileURLToPath(new URL('../../deploy/crds', import.meta.url))
 const group = '/apis/devices.kubeedge.io/v1beta1'
 
 export interface ValueText { readonly value: string, readonly metadata?: Readonly<Record<string, string>> }
@@ -34,6 +38,17 @@ export class DevicesApi implements Disposable {
 
   /** The built-in API of this cloudcore. */
   static async of(cloud: Daemon): Promise<DevicesApi> { return new DevicesApi(await KubeHttp.open(join(cloud.dataDir, 'kubeconfig'))) }
+
+  /** As `kubectl apply -f deploy/crds` does it on a cluster; resolves when the kinds are served. */
+  async installDefinitions(): Promise<void> {
+    for (const file of (await readdir(definitionsFolder)).filter(name => name.endsWith('.yaml'))) {
+      await this.api.check('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions',
+        parse(await readFile(join(definitionsFolder, file), 'utf8')) as object)
+    }
+    for (const plural of ['devices', 'devicemodels', 'devicestatuses']) {
+      await until(`${plural} are served`, async () => (await this.api.send('GET', this.#path(plural))).status === 200)
+    }
+  }
 
   async createModel(name: string, properties: readonly PropertyPlan[]): Promise<void> {
     await this.api.check('POST', this.#path('devicemodels'), {

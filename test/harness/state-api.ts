@@ -2,6 +2,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Authority } from '../../packages/cloudcore/src/identity/index.ts'
+import { Definitions } from '../../packages/kube-api/src/crd/definitions.ts'
+import { GarbageCollector } from '../../packages/kube-api/src/garbage-collector.ts'
 import { builtInResources } from '../../packages/kube-api/src/kinds/built-in-resources.ts'
 import { NamespaceLifecycle } from '../../packages/kube-api/src/namespace-lifecycle.ts'
 import { ObjectStore } from '../../packages/kube-api/src/object-store.ts'
@@ -35,11 +37,11 @@ export class StateApi implements AsyncDisposable {
   /** Of what cloudcore asks from now on; watches that are under way end with `endWatches`. */
   refusals: Refusals = {}
   readonly #authority: Authority
-  readonly #registry = new Registry(builtInResources())
   readonly #historyEventsMax: number | undefined
   #store = new MemoryStore()
   #objects!: ObjectStore
-  #namespaces!: NamespaceLifecycle
+  #registry!: Registry
+  #controllers: readonly { close(): Promise<void> }[] = []
   #server: KubeApiServer | undefined
   #port = 0
 
@@ -140,12 +142,19 @@ export class StateApi implements AsyncDisposable {
     const committer = new Committer({}, { store: this.#store, clock, onFailure: error => { throw error } })
     this.#objects = await ObjectStore.open(
       this.#historyEventsMax === undefined ? {} : { historyEventsMax: this.#historyEventsMax }, this.#store, { committer, clock, log })
-    this.#namespaces = new NamespaceLifecycle({ store: this.#objects, resources: this.#registry, clock, random: new SystemRandom(), log })
-    await this.#namespaces.start()
+    this.#registry = new Registry(builtInResources())
+    const shared = { store: this.#objects, resources: this.#registry, clock, random: new SystemRandom(), log }
+    const namespaces = new NamespaceLifecycle(shared)
+    const garbage = new GarbageCollector(shared)
+    const definitions = new Definitions({ ...shared, registry: this.#registry, garbage })
+    this.#controllers = [definitions, namespaces, garbage]
+    definitions.start()
+    await namespaces.start()
+    garbage.start()
   }
 
   async #close(): Promise<void> {
-    await this.#namespaces.close()
+    await Promise.all(this.#controllers.map(controller => controller.close()))
     this.#objects.close()
   }
 }
