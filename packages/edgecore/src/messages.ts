@@ -13,10 +13,10 @@ export interface MessageTaker {
    */
   take(topic: string, payload: Buffer): Commit | undefined
   /**
-   * A subscriber asks for `filter`, or comes back with it in its session; `tell` sends to that subscriber alone, at most at
-   * the QoS that it was granted.
+   * A subscriber asks for `filter`, or comes back with it in its session; `tell` sends to that subscriber alone, at QoS 0,
+   * as long as it is there and reads.
    */
-  subscribed?(filter: string, tell: (message: OutgoingMessage) => void): void
+  subscribed?(filter: string, tell: (message: Pick<OutgoingMessage, 'topic' | 'payload'>) => void): void
 }
 
 export interface OutgoingMessage {
@@ -33,6 +33,9 @@ export interface MessageBus {
    * Each taker gets a message once, whatever number of its filters match.
    */
   listen(filter: string, taker: MessageTaker): () => void
-  /** To all subscribers. At QoS 0 at most once, and nothing is stored. Topics are the caller's to check. */
+  /**
+   * To all subscribers. At QoS 0 at most once, and nothing is stored unless it is retained. Topics are the caller's to check.
+   * The node's own broker does not give it to takers; over another one it may come back.
+   */
   publish(message: OutgoingMessage): void
 }

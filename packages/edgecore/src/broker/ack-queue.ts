@@ -3,9 +3,10 @@ import type { Commit } from '@holdfast/store'
 /** aedes' callback of a publish: it acknowledges and delivers, or closes the connection. */
 export type PublishDone = (error?: Error | null) => void
 
-/** Publishes of one client that ride in one commit, in the order of arrival. */
+/** Publishes of one client that ride in one commit, in the order of arrival; or a single one that waits for several. */
 interface AckGroup {
-  readonly commit: Commit
+  /** Undefined: no other publish joins by its commit. */
+  readonly commit: Commit | undefined
   readonly done: PublishDone[]
   readonly startMs: number
   bytes: number
@@ -46,6 +47,21 @@ export class AckQueue {
       group.error = error
       this.#drain(nowMs, onAcks)
     })
+  }
+
+  /** The same for a publish that waits for several commits, whatever the order in which they return. */
+  addAll(commits: ReadonlySet<Commit>, bytes: number, done: PublishDone, nowMs: () => number, onAcks: OnAcks): void {
+    const group: AckGroup = { commit: undefined, done: [done], startMs: nowMs(), bytes, settled: false, error: undefined }
+    this.#groups.push(group)
+    let waiting = commits.size
+    for (const commit of commits) {
+      commit.onDurable(error => {
+        group.error ??= error
+        if (--waiting > 0) return
+        group.settled = true
+        this.#drain(nowMs, onAcks)
+      })
+    }
   }
 
   /** Acknowledges after all earlier ones: at once where there are none. */

@@ -1,11 +1,12 @@
 import type { Duplex } from 'node:stream'
 import { Aedes } from 'aedes'
 import type { AedesOptions, AedesPublishPacket, Client } from 'aedes'
-import { hasCode, inertFailpoint } from '@holdfast/runtime'
+import { describeError, hasCode, inertFailpoint } from '@holdfast/runtime'
 import type { Check, Clock, Failpoint, Log, Timer } from '@holdfast/runtime'
 import { recordPayloadBytesMax } from '@holdfast/protos'
 import type { Commit, Committer, OutboxLane, Store } from '@holdfast/store'
 import type { RecordSink } from '../ingest.ts'
+import type { MessageBus, MessageTaker, OutgoingMessage } from '../messages.ts'
 import type { Resolution, Routes } from '../routes.ts'
 import { AckQueue } from './ack-queue.ts'
 import type { OnAcks, PublishDone } from './ack-queue.ts'
@@ -15,6 +16,7 @@ import { PacketStream, closeReasons, tickMs } from './packet-stream.ts'
 import type { CloseReason, PacketStreamHost, PacketStreamOptions } from './packet-stream.ts'
 import { DurablePersistence } from './persistence.ts'
 import type { DurableSubscription, PublishPacket } from './persistence.ts'
+import { Takers } from './takers.ts'
 import { clientIdIsValid, filterMatches, filterProblem, topicProblem } from './topic.ts'
 import type { TopicProblem } from './topic.ts'
 import { TwoGenerationCache } from './two-generation-cache.ts'
@@ -110,6 +112,9 @@ interface Topic {
   /** Durable filters that match, as of `version`. */
   subscriptions: readonly DurableSubscription[]
   version: number
+  /** Those in the daemon who take its messages, as of `takersVersion`. */
+  takers: readonly MessageTaker[]
+  takersVersion: number
 }
 
 const retryMs = 100
@@ -161,7 +166,7 @@ interface DeliveredPacket {
  * record, retained message, entries in the queues of persistent sessions and QoS 2 marker go into **one** commit, and aedes
  * hears of it when that commit is durable, in the order in which the client sent (L1, L4).
  */
-export class Broker implements PacketStreamHost {
+export class Broker implements PacketStreamHost, MessageBus {
   readonly counters: BrokerCounters = {
     publishes: [0, 0, 0], acknowledged: 0, repeated: 0, unrouted: 0, badDevice: 0, badTopic: 0, droppedToSlow: 0,
     subscriptionsRefused: 0, willsLost: 0, connectionsAccepted: 0,
@@ -190,6 +195,8 @@ export class Broker implements PacketStreamHost {
   readonly #detached: Publisher
   #subscriptions = 0
   readonly #topics = new TwoGenerationCache<Topic>(topicCache)
+  readonly #takers = new Takers()
+  #willsPublished: Promise<void> | undefined
   #tickTimer: Timer | undefined
   #ticks = 0
   #stopping = false
@@ -233,7 +240,16 @@ export class Broker implements PacketStreamHost {
     this.#aedes = new DeliveringAedes(this.#aedesOptions())
     // Set right after the event; what came behind CONNECT goes on from the microtask.
     this.#aedes.on('connackSent', (connack, client) => {
-      if (connack.returnCode === 0) queueMicrotask(() => streamOf(client).accept())
+      if (connack.returnCode !== 0) return
+      const stream = streamOf(client)
+      const resumed = [...stream.subscriptions.keys()]
+      queueMicrotask(() => {
+        stream.accept()
+        for (const filter of resumed) this.#subscribed(client, filter)
+      })
+    })
+    this.#aedes.on('subscribe', (subscriptions, client) => {
+      for (const { topic, qos } of subscriptions) if ((qos as number) !== subscriptionRefused) this.#subscribed(client, topic)
     })
     this.#aedes.on('unsubscribe', (filters, client) => {
       const stream = streamOf(client)
@@ -248,10 +264,7 @@ export class Broker implements PacketStreamHost {
     })
   }
 
-  /**
-   * Reads what is stored, and publishes the wills of connections that ended with the last process: before anybody can
-   * connect, so that no device is reported gone after it has come back. Rejects with the store's errors.
-   */
+  /** Reads what is stored. Rejects with the store's errors. */
   static async open(options: BrokerOptions, components: BrokerComponents): Promise<Broker> {
     const persistence = await DurablePersistence.open({
       retainedCountMax: options.retainedCountMax ?? limits.retainedMessages.value,
@@ -265,7 +278,6 @@ export class Broker implements PacketStreamHost {
     }, components)
     const broker = new Broker(options, components, persistence)
     await broker.#aedes.listen()
-    await broker.#publishOrphanedWills()
     broker.#tick()
     return broker
   }
@@ -302,12 +314,35 @@ export class Broker implements PacketStreamHost {
   }
 
   /**
-   * Publishes for the daemon itself, stored like a client's: retained messages and queues of persistent sessions are
-   * durable when `done` is called. Topics are the caller's to check.
+   * Publishes the wills of connections that ended with the last process: once, after those in the daemon who take them
+   * listen, and before anybody can connect, so that no device is reported gone after it has come back.
    */
-  publish(packet: { readonly topic: string, readonly payload: Buffer, readonly qos: 0 | 1 | 2, readonly retain: boolean },
-    done: (error?: Error | null) => void): void {
-    const own = { ...packet, payload: Buffer.from(packet.payload), cmd: 'publish' as const, dup: false }
+  publishWills(): Promise<void> {
+    this.#willsPublished ??= this.#publishOrphanedWills()
+    return this.#willsPublished
+  }
+
+  /** Retained messages are searched through at once where `filter` has wildcards. */
+  listen(filter: string, taker: MessageTaker): () => void {
+    const stop = this.#takers.add(filter, taker)
+    for (const { topic } of this.persistence.retainedMatching(filter)) {
+      if (!this.#giveRetained(taker, topic)) this.#takers.giveLater(taker, topic)
+    }
+    if (this.#takers.waiting.size > 0) this.#retryLater()
+    return stop
+  }
+
+  /**
+   * Publishes for the daemon itself, stored like a client's: retained messages and queues of persistent sessions are
+   * durable when `done` is called. Not for those in the daemon who listen. Topics are the caller's to check.
+   */
+  publish(message: Omit<OutgoingMessage, 'qos'> & { readonly qos: 0 | 1 | 2 },
+    done: (error?: Error | null) => void = () => {}): void {
+    if (this.#closed) {
+      done(new Error('the broker is closed'))
+      return
+    }
+    const own = { ...message, payload: Buffer.from(message.payload), cmd: 'publish' as const, dup: false }
     const subscriptions = own.qos === 0 ? [] : this.persistence.match(own.topic)
     const commit = own.retain || subscriptions.length > 0 ? this.#gather(own) : undefined
     if (commit !== undefined) {
@@ -453,6 +488,11 @@ export class Broker implements PacketStreamHost {
       }
       if (state !== 'new') return true
     }
+    if (packet.retain === true && qos > 0 && !this.persistence.hasRoomForRetained(packet)) {
+      this.persistence.counters.retainedRefused++
+      this.#refuse(publisher, publish, 'retained-full')
+      return true
+    }
     let commit: Commit | undefined
     if (topic.resolution.kind === 'record') {
       try {
@@ -465,15 +505,20 @@ export class Broker implements PacketStreamHost {
         return true
       }
     }
+    let taken: Set<Commit> | undefined
+    const takers = topic.takersVersion === this.#takers.version ? topic.takers : this.#takersOf(packet.topic, topic)
+    if (takers.length > 0) {
+      const outcome = this.#give(takers, packet)
+      if (outcome === 'disk-full' || (outcome === 'store-failed' && publisher.stream === undefined)) return false
+      if (typeof outcome === 'string') {
+        this.#refuse(publisher, publish, outcome)
+        return true
+      }
+      if (outcome.size > 0) taken = outcome
+    }
     if (packet.retain === true) {
       commit ??= this.#gather(packet)
-      if (!this.persistence.putRetained(commit, packet)) {
-        this.persistence.counters.retainedRefused++
-        if (qos > 0) {
-          this.#refuse(publisher, publish, 'retained-full')
-          return true
-        }
-      }
+      if (!this.persistence.putRetained(commit, packet)) this.persistence.counters.retainedRefused++
     }
     if (qos > 0 && this.persistence.hasDurableSubscriptions) {
       const subscriptions = this.#durableSubscriptions(packet.topic, topic)
@@ -483,8 +528,10 @@ export class Broker implements PacketStreamHost {
       }
     }
     if (qos === 2 && clientId !== undefined) {
-      commit ??= this.#gather(packet)
-      this.persistence.putQos2(commit, clientId, packet)
+      // Where the record is urgent and what was taken is not: the marker goes with the later one, so that neither is lost.
+      const last = taken === undefined ? commit ??= this.#gather(packet) : this.#gather(packet)
+      this.persistence.putQos2(last, clientId, packet)
+      taken?.add(last)
     }
     this.counters.publishes[qos]++
     switch (topic.resolution.kind) {
@@ -495,15 +542,26 @@ export class Broker implements PacketStreamHost {
       case 'bad-device': this.counters.badDevice++; break
       case 'local': break
     }
-    this.#acknowledge(publisher, publish, commit)
+    if (taken === undefined) {
+      this.#acknowledge(publisher, publish, commit)
+      return true
+    }
+    if (commit !== undefined) taken.add(commit)
+    const [only] = taken
+    if (taken.size === 1) this.#acknowledge(publisher, publish, only)
+    else publisher.acks.addAll(taken, publish.bytes, this.#ackOf(publisher, publish), this.#nowMs, this.#onAcks)
     return true
   }
 
   #acknowledge(publisher: Publisher, publish: HeldPublish, commit: Commit | undefined): void {
-    const done = this.#failpoint === undefined || publish.packet.qos === 0 ? publish.done
-      : passing(publisher, publish.done, this.#failpoint)
+    const done = this.#ackOf(publisher, publish)
     if (commit === undefined) publisher.acks.addSettled(publish.bytes, done, this.#onAcks)
     else publisher.acks.add(commit, publish.bytes, done, this.#nowMs, this.#onAcks)
+  }
+
+  #ackOf(publisher: Publisher, publish: HeldPublish): PublishDone {
+    return this.#failpoint === undefined || publish.packet.qos === 0 ? publish.done
+      : passing(publisher, publish.done, this.#failpoint)
   }
 
   #passFlushed(stream: PacketStream, failpoint: Failpoint): void {
@@ -526,7 +584,9 @@ export class Broker implements PacketStreamHost {
       problem,
       resolution: problem === undefined ? this.#components.routes.resolve(name) : { kind: 'local' },
       subscriptions: [],
-      version: -1
+      version: -1,
+      takers: [],
+      takersVersion: -1
     }
     this.#topics.set(name, topic, name.length)
     return topic
@@ -539,6 +599,55 @@ export class Broker implements PacketStreamHost {
       topic.subscriptions = this.persistence.match(name)
     }
     return topic.subscriptions
+  }
+
+  // ── those in the daemon who take messages ──────────────────────────────────────────────────────────────────────────
+
+  #takersOf(name: string, topic: Topic): readonly MessageTaker[] {
+    topic.takersVersion = this.#takers.version
+    topic.takers = this.#takers.match(name)
+    return topic.takers
+  }
+
+  /**
+   * What the acknowledgement waits for. `disk-full`: nothing was written. `store-failed`: perhaps by some of them.
+   * `not-taken`: one of them broke.
+   */
+  #give(takers: readonly MessageTaker[], { topic, payload }: PublishPacket):
+    Set<Commit> | 'disk-full' | 'store-failed' | 'not-taken' {
+    const commits = new Set<Commit>()
+    const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
+    for (const [i, taker] of takers.entries()) {
+      try {
+        const commit = taker.take(topic, bytes)
+        if (commit !== undefined) commits.add(commit)
+      } catch (error) {
+        const full = hasCode(error, 'DISK_FULL')
+        // Those before this one are not given the same message twice: its sender sends it again.
+        if (full || hasCode(error, 'STORE_FAILED')) return full && i === 0 ? 'disk-full' : 'store-failed'
+        this.#components.log.error('broker: a message could not be taken', { topic, error: describeError(error) })
+        return 'not-taken'
+      }
+    }
+    if (this.#takers.waiting.size > 0) this.#takers.given(topic)
+    return commits
+  }
+
+  /** False where nothing can be written now. */
+  #giveRetained(taker: MessageTaker, topic: string): boolean {
+    const packet = this.persistence.retained(topic)
+    const outcome = packet === undefined ? undefined : this.#give([taker], packet)
+    return outcome !== 'disk-full' && outcome !== 'store-failed'
+  }
+
+  #subscribed(client: Client, filter: string): void {
+    const stream = streamOf(client)
+    for (const taker of this.#takers.all()) {
+      taker.subscribed?.(filter, ({ topic, payload }) => {
+        if (!stream.subscriptions.has(filter)) return
+        client.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, () => {})
+      })
+    }
   }
 
   /** MQTT 3.1.1 has no way to refuse one message: the connection ends without an acknowledgement. */
@@ -564,11 +673,14 @@ export class Broker implements PacketStreamHost {
     publisher.held.push(publish)
     this.#heldBytes += publish.bytes
     this.budget.release(publish.bytes)
-    this.#retryTimer ??= this.#components.clock.after(retryMs, () => this.#retry())
+    this.#retryLater()
   }
+
+  #retryLater(): void { this.#retryTimer ??= this.#components.clock.after(retryMs, () => this.#retry()) }
 
   #retry(): void {
     this.#retryTimer = undefined
+    this.#takers.giveWaiting((taker, topic) => this.#giveRetained(taker, topic))
     for (const publisher of this.#holding) {
       let stuck = false
       while (!stuck) {
@@ -590,7 +702,7 @@ export class Broker implements PacketStreamHost {
         else publisher.stream.closeFor('outbox-full')
       }
     }
-    if (this.#holding.size > 0) this.#retryTimer ??= this.#components.clock.after(retryMs, () => this.#retry())
+    if (this.#holding.size > 0 || this.#takers.waiting.size > 0) this.#retryLater()
   }
 
   #unhold(publish: HeldPublish): void {
@@ -743,6 +855,9 @@ export class Broker implements PacketStreamHost {
 }
 
 type ConnackError = Parameters<Parameters<NonNullable<AedesOptions['authenticate']>>[3]>[0]
+
+/** SUBACK's return code [MQTT-3.9.3-2]. */
+const subscriptionRefused = 128
 
 const topicBounds = { topicLengthMax: limits.topicLength.value, topicLevelsMax: limits.topicLevels.value }
 

@@ -35,9 +35,13 @@ export class MqttListener implements Service {
       (socket: Socket) => this.#broker.accept(socket))
   }
 
-  /** `mqtt://host:port` as bound. Rejects with `LISTEN_FAILED`. */
+  /**
+   * `mqtt://host:port` as bound, after the wills that the last process left: whoever takes messages listens before this.
+   * Rejects with `LISTEN_FAILED`.
+   */
   async listen(): Promise<string> {
     const { host, port } = this.#options
+    await this.#broker.publishWills()
     await new Promise<void>((resolve, reject) => {
       const failed = (cause: Error): void => reject(listenFailure('mqtt', { host, port }, cause))
       this.#server.once('error', failed)

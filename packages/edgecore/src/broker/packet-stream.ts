@@ -6,7 +6,7 @@ import type { IngestBudget } from './ingest-budget.ts'
 export const closeReasons = [
   'disconnect', 'connection-lost', 'taken-over', 'stopping', 'too-many-connections', 'connect-timeout', 'packet-timeout',
   'keepalive', 'too-large', 'malformed', 'not-connect', 'protocol', 'refused', 'bad-topic', 'incomplete-bytes',
-  'outbox-full', 'store-failed', 'retained-full', 'too-many-qos2', 'slow-subscriber'
+  'outbox-full', 'store-failed', 'not-taken', 'retained-full', 'too-many-qos2', 'slow-subscriber'
 ] as const
 export type CloseReason = (typeof closeReasons)[number]
 

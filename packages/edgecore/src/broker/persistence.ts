@@ -72,6 +72,8 @@ interface Will { readonly clientId: string, readonly brokerId: string, readonly 
 
 interface Retained { readonly packet: PublishPacket, readonly bytes: number }
 
+/** Of a retained message in the store, before its payload; its topic is in the key. */
+const retainedHeaderBytes = 6
 /** Entries per turn while retained messages are searched. */
 const searchStep = 1000
 
@@ -185,6 +187,29 @@ export class DurablePersistence {
     }
   }
 
+  /** Whether `putRetained` would take it. */
+  hasRoomForRetained({ topic, payload }: PublishPacket): boolean {
+    if (payload.length === 0) return true
+    const known = this.#retained.get(topic)
+    const payloadBytes = typeof payload === 'string' ? Buffer.byteLength(payload) : payload.length
+    const grown = topic.length + retainedHeaderBytes + payloadBytes - (known?.bytes ?? 0)
+    return (known !== undefined || this.#retained.size < this.#options.retainedCountMax) &&
+      (grown <= 0 || this.#retainedBytes + grown <= this.#options.retainedBytesMax)
+  }
+
+  /** Retained messages that match `filter` now, as a publish has them. */
+  retainedMatching(filter: string): PublishPacket[] {
+    if (!filter.includes('+') && !filter.includes('#')) {
+      const found = this.#retained.get(filter)
+      return found === undefined ? [] : [found.packet]
+    }
+    const found: PublishPacket[] = []
+    for (const [topic, { packet }] of this.#retained) if (filterMatches(filter, topic)) found.push(packet)
+    return found
+  }
+
+  retained(topic: string): PublishPacket | undefined { return this.#retained.get(topic)?.packet }
+
   /**
    * Puts a retained message into `commit`, or deletes it where the payload is empty [MQTT-3.3.1-10]. False where there is
    * no room for it; nothing was put then.
@@ -192,6 +217,7 @@ export class DurablePersistence {
   putRetained(commit: Commit, packet: PublishPacket): boolean {
     const { topic } = packet
     const known = this.#retained.get(topic)
+    if (!this.hasRoomForRetained(packet)) return false
     if (packet.payload.length === 0) {
       if (known === undefined) return true
       this.#retained.delete(topic)
@@ -203,10 +229,7 @@ export class DurablePersistence {
       topic: '', payload: packet.payload, qos: packet.qos, retain: true, messageId: 0, released: false
     })
     const bytes = topic.length + value.length
-    const grown = bytes - (known?.bytes ?? 0)
-    if ((known === undefined && this.#retained.size >= this.#options.retainedCountMax) ||
-      (grown > 0 && this.#retainedBytes + grown > this.#options.retainedBytesMax)) return false
-    this.#retainedBytes += grown
+    this.#retainedBytes += bytes - (known?.bytes ?? 0)
     this.#retained.set(topic, {
       packet: { cmd: 'publish', topic, payload: value.subarray(6), qos: packet.qos, retain: true }, bytes
     })

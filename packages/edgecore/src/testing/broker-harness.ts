@@ -110,7 +110,9 @@ export class TestBroker {
     this.#ended = parts.listener.run(this.#stop.signal)
   }
 
-  static async start(options: BrokerOptions = {}, store = new GateStore(), failpoint?: Failpoint): Promise<TestBroker> {
+  /** `prepare` is called before anybody can connect. */
+  static async start(options: BrokerOptions = {}, store = new GateStore(), failpoint?: Failpoint,
+    prepare: (broker: Broker, committer: Committer) => void = () => {}): Promise<TestBroker> {
     const clock = new SystemClock()
     const committer = new Committer({}, { store, clock, onFailure: () => {} })
     const sink = new TestSink(committer)
@@ -119,6 +121,7 @@ export class TestBroker {
       store, committer, sink, routes, clock, log: silentLog, uptimeMs: () => clock.monotonicMs(),
       ...failpoint === undefined ? {} : { failpoint }
     })
+    prepare(broker, committer)
     const listener = new MqttListener({ host: '127.0.0.1', port: 0 }, { broker, log: silentLog })
     return new TestBroker({ store, committer, sink, broker, listener, url: await listener.listen() })
   }
