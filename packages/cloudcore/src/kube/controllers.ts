@@ -4,6 +4,7 @@ import type { NodeState } from '../hub/hub.ts'
 import { NodeSources } from '../state/node-source.ts'
 import { StatusWriter, statusWriterDefaults } from '../state/status-writer.ts'
 import type { NodeLinks } from '../state/up-links.ts'
+import { nodeStatuses, podStatuses } from '../state/up-collection.ts'
 import { UpTargets } from '../state/up-target.ts'
 import { downCollections, viewKinds } from '../state/view-collections.ts'
 import type { DownCollection } from '../state/view-collections.ts'
@@ -75,7 +76,8 @@ export class Controllers implements Service {
     const { pods, nodes } = this.informers
     this.#sources = new NodeSources({ informers: this.informers, clock, log })
     this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
-    this.targets = new UpTargets({ writer: this.writer, pods, nodes, links, clock, log })
+    const { writer } = this
+    this.targets = new UpTargets({ collections: [podStatuses({ pods, writer }), nodeStatuses({ nodes, links, writer })], clock, log })
     this.leases = new NodeLeases({ client, nodes, links, clock, random, log })
     this.deletions = new PodDeletions({ client, pods, nodes, links, clock, random, log })
     this.tolerations = keepPods ? new NodeTolerations({ client, pods, nodes, clock, random, log }) : undefined

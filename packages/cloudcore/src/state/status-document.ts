@@ -1,14 +1,11 @@
 import type { JsonObject, Json, KubeObject } from '@holdfast/kube-api'
 import type { NodeName } from '@holdfast/runtime'
-import type { ObjectPlace } from '../kube/kube-client.ts'
+import type { KubeKind, ObjectPlace } from '../kube/kube-client.ts'
 import { kubeKinds } from '../kube/kube-kinds.ts'
 import { statusLimits } from './status-limits.ts'
 
-/** Up collections, and the kind whose objects their items are the status of (packages/edgecore/src/objects/collections.ts). */
-export const upCollections = ['pod-status', 'node-status'] as const
-export type UpCollection = (typeof upCollections)[number]
-
-export function isUpCollection(name: string): name is UpCollection { return (upCollections as readonly string[]).includes(name) }
+/** Up collections whose items are a `status` (packages/edgecore/src/objects/collections.ts). */
+export type StatusCollection = 'pod-status' | 'node-status'
 
 /** What a node reports of one object. */
 export interface StatusReport {
@@ -48,28 +45,28 @@ export function objectKey({ metadata: { namespace, name = '' } }: KubeObject): s
 const namePattern = /^[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?$/
 
 /** The object that an item is the status of; undefined where the key names none that the node may report on. */
-export function placeOf(node: NodeName, collection: UpCollection, key: string): ObjectPlace | undefined {
+export function placeOf(node: NodeName, collection: StatusCollection, key: string): ObjectPlace | undefined {
   if (collection === 'node-status') return key === node ? { kind: kubeKinds.nodes, name: node } : undefined
+  return namespacedPlace(kubeKinds.pods, key)
+}
+
+/** Of `namespace/name`; undefined where the key is none. */
+export function namespacedPlace(kind: KubeKind, key: string): (ObjectPlace & { readonly namespace: string }) | undefined {
   const [namespace, name, more] = key.split('/')
   if (namespace === undefined || name === undefined || more !== undefined) return undefined
   if (!namePattern.test(namespace) || !namePattern.test(name)) return undefined
-  return { kind: kubeKinds.pods, namespace, name }
+  return { kind, namespace, name }
 }
 
 /** Reads an item; a text says why it is none. The value is not kept. */
-export function readReport(node: NodeName, collection: UpCollection, key: string, value: Buffer): StatusReport | string {
+export function readReport(node: NodeName, collection: StatusCollection, key: string, value: Buffer): StatusReport | string {
   const place = placeOf(node, collection, key)
   if (place === undefined) return `node ${node} may not report on it`
   if (value.length > statusLimits.statusBytes.value) {
     return `${value.length} bytes, more than ${statusLimits.statusBytes.value}`
   }
-  let document: unknown
-  try {
-    document = JSON.parse(value.toString('utf8'))
-  } catch {
-    return 'not JSON'
-  }
-  if (!isObject(document)) return 'not an object'
+  const document = readDocument(value)
+  if (typeof document === 'string') return document
   const { apiVersion, kind, metadata, status } = document
   if (apiVersion !== 'v1' || kind !== (collection === 'node-status' ? 'Node' : 'Pod')) return 'not of its collection\'s kind'
   if (!isObject(metadata) || metadata['name'] !== place.name || metadata['namespace'] !== place.namespace) {
@@ -84,6 +81,17 @@ export function readReport(node: NodeName, collection: UpCollection, key: string
   const conditions = status['conditions']
   if (conditions !== undefined && !(Array.isArray(conditions) && conditions.every(isCondition))) return 'with conditions that have no type'
   return { place, uid: typeof uid === 'string' ? uid : undefined, status }
+}
+
+/** The object that is in an item; a text says why there is none. */
+export function readDocument(value: Buffer): JsonObject | string {
+  let document: unknown
+  try {
+    document = JSON.parse(value.toString('utf8'))
+  } catch {
+    return 'not JSON'
+  }
+  return isObject(document) ? document : 'not an object'
 }
 
 /** What a node says of its machine; all else of a Node's status is others'. */

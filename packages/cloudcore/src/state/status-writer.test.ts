@@ -29,7 +29,7 @@ const hex = (counter: number): string => counter.toString(16).padStart(32, '0')
 
 /** Writes `counter` unless a higher one is there. */
 function writeOf(name: string, counter: number, lane = 'edge-1', uid?: string): StatusWrite {
-  const decide = (base: KubeObject | undefined): ReturnType<StatusWrite['decide']> => {
+  const decide = ([base]: readonly (KubeObject | undefined)[]): ReturnType<StatusWrite['decide']> => {
     if (base === undefined) return { kind: 'drop', reason: 'gone' }
     if (uid !== undefined && base.metadata.uid !== uid) return { kind: 'drop', reason: 'another' }
     const there = recordedVersion(base)
@@ -38,12 +38,12 @@ function writeOf(name: string, counter: number, lane = 'edge-1', uid?: string): 
       metadata: { resourceVersion: base.metadata.resourceVersion!, annotations: { [stateAnnotation]: hex(counter) } },
       status: { phase: `phase-${counter}` }
     }
-    return { kind: 'write', patch }
+    return { kind: 'write', isLast: true, request: { verb: 'patch', place: podPlace(name), patch, subresource: 'status' } }
   }
   const settled = (outcome: StatusOutcome): void => {
     outcomes.push(`${name} ${counter} ${outcome.kind}${outcome.kind === 'dropped' ? ` ${outcome.reason}` : ''}`)
   }
-  return { place: podPlace(name), lane, decide, settled }
+  return { places: [podPlace(name)], lane, decide, settled }
 }
 
 const phase = (name: string): unknown => (cluster.at(podPlace(name))?.['status'] as JsonObject | undefined)?.['phase']

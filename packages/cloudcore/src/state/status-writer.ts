@@ -19,25 +19,35 @@ import { statusLimits } from './status-limits.ts'
  */
 export type StatusDropReason = 'recorded' | 'gone' | 'another' | 'overtaken' | 'away'
 
+export type StatusRequest =
+  /** A merge patch, with the resourceVersion of what was there in it. */
+  | { readonly verb: 'patch', readonly place: ObjectPlace, readonly patch: JsonObject, readonly subresource?: 'status' | undefined }
+  | { readonly verb: 'create', readonly place: ObjectPlace, readonly object: KubeObject }
+  | { readonly verb: 'delete', readonly place: ObjectPlace, readonly uid: string }
+
 export type StatusDecision =
-  /** A merge patch for `/status`, with the base's resourceVersion in it. */
-  | { readonly kind: 'write', readonly patch: JsonObject }
+  /** `isLast`: with it all is written; otherwise it is decided anew behind it. `landed` is told what it made of the object. */
+  | { readonly kind: 'write', readonly request: StatusRequest, readonly isLast: boolean, landed?(object: KubeObject): void }
   | { readonly kind: 'drop', readonly reason: StatusDropReason }
 
 export type StatusOutcome =
   | { readonly kind: 'written', readonly object: KubeObject }
-  /** `object` is what was there. */
+  /** `object` is what was there at the first place. */
   | { readonly kind: 'dropped', readonly reason: StatusDropReason, readonly object: KubeObject | undefined }
   /** Kubernetes does not want it: the same request would never succeed. */
   | { readonly kind: 'refused', readonly error: KubeError }
 
 /** What is to be written of one object, newest only. */
 export interface StatusWrite {
-  readonly place: ObjectPlace
+  /** What it is decided by. The first one is the one that it is a write of. */
+  readonly places: readonly [ObjectPlace, ...ObjectPlace[]]
   /** Whose it is: writes of one lane never keep those of another waiting. */
   readonly lane: string
-  /** Pure; asked anew before each try, with what is there. */
-  decide(base: KubeObject | undefined): StatusDecision
+  /**
+   * Asked anew before each request, with what is there, in the order of `places`. `isRead`: just read from the API; otherwise a
+   * watch may lag, and what is dropped for another reason than `recorded` is decided once more with what is read.
+   */
+  decide(objects: readonly (KubeObject | undefined)[], isRead: boolean): StatusDecision
   /** Called when it is over, also where a newer one took its place meanwhile; not where that happened before it was begun. */
   settled(outcome: StatusOutcome): void
 }
@@ -78,6 +88,8 @@ export const statusWriterDefaults: StatusWriterOptions = {
 
 /** So many conflicts in one run make it one that failed. */
 const conflictTriesMax = 3
+/** Requests of one run; what needs more fights with somebody. */
+const requestsMax = 8
 
 /**
  * Writes statuses into Kubernetes (STA-33): the first change of an object at once, then at most one write per object and
@@ -152,54 +164,74 @@ export class StatusWriter {
   }
 
   async #reconcile(key: string, signal: AbortSignal): Promise<void> {
-    const { client } = this.#components
     let conflicts = 0
-    for (;;) {
+    for (let requests = 0; requests < requestsMax; requests++) {
       const write = this.#pending.get(key)
       if (write === undefined) return
-      let base = this.#unsure.has(key) ? undefined : this.#base(write.place)
-      let decision = base === undefined ? undefined : write.decide(base)
-      if (decision === undefined || (decision.kind === 'drop' && decision.reason !== 'recorded')) {
-        // A watch may lag: what it does not show is asked.
-        base = await client.get(write.place)
-        signal.throwIfAborted()
-        this.#unsure.delete(key)
-        decision = write.decide(base)
-      }
+      const { decision, object } = await this.#decide(key, write, signal)
       if (decision.kind === 'drop') {
         this.stats.dropped[decision.reason]++
-        this.#settle(key, write, { kind: 'dropped', reason: decision.reason, object: base })
+        this.#settle(key, write, { kind: 'dropped', reason: decision.reason, object })
         return
       }
       // A run that is cut off never learns what became of it.
       this.#unsure.add(key)
       try {
-        const object = await client.mergePatch(write.place, decision.patch, 'status')
+        const made = await this.#request(decision.request)
         signal.throwIfAborted()
+        // A watch shows for some time what was deleted: that is asked.
+        if (made === undefined) continue
         this.#unsure.delete(key)
+        this.#remember(decision.request.place, made)
+        decision.landed?.(made)
+        if (!decision.isLast) continue
         this.stats.written++
-        this.#remember(write.place, object)
-        this.#settle(key, write, { kind: 'written', object })
+        this.#settle(key, write, { kind: 'written', object: made })
         return
       } catch (error) {
         if (signal.aborted || !(error instanceof KubeError)) throw error
-        if (error.status === 409) {
-          this.stats.conflicts++
+        if (error.status === 409 || error.status === 404) {
+          if (error.status === 409) this.stats.conflicts++
           if (++conflicts === conflictTriesMax) throw error
           continue
         }
-        if (error.status === 404) {
-          this.stats.dropped.gone++
-          this.#settle(key, write, { kind: 'dropped', reason: 'gone', object: undefined })
-          return
-        }
         if (error.isRetryable) throw error
         this.stats.refused++
-        this.#components.log.warn('Kubernetes refuses the status that a node reports; it is compared and tried again later', {
+        this.#components.log.warn('Kubernetes refuses a write of a status; it is compared and tried again later', {
           object: key, node: write.lane, error: describeError(error)
         })
         this.#settle(key, write, { kind: 'refused', error })
         return
+      }
+    }
+    throw new Error(`${key} changes all the time`)
+  }
+
+  async #decide(
+    key: string, write: StatusWrite, signal: AbortSignal
+  ): Promise<{ readonly decision: StatusDecision, readonly object: KubeObject | undefined }> {
+    const { places } = write
+    if (!this.#unsure.has(key)) {
+      const objects = places.map(place => this.#base(place))
+      const decision = write.decide(objects, false)
+      if (decision.kind === 'write' || decision.reason === 'recorded') return { decision, object: objects[0] }
+    }
+    // A watch may lag: what it does not show is asked.
+    const objects = await Promise.all(places.map(place => this.#components.client.get(place)))
+    signal.throwIfAborted()
+    this.#unsure.delete(key)
+    return { decision: write.decide(objects, true), object: objects[0] }
+  }
+
+  /** What it made of the object; undefined: it is gone. */
+  async #request(request: StatusRequest): Promise<KubeObject | undefined> {
+    const { client } = this.#components
+    switch (request.verb) {
+      case 'patch': return await client.mergePatch(request.place, request.patch, request.subresource)
+      case 'create': return await client.create(request.place.kind, request.object)
+      case 'delete': {
+        await client.delete(request.place, { uid: request.uid })
+        return undefined
       }
     }
   }
@@ -241,7 +273,7 @@ export class StatusWriter {
   }
 }
 
-const keyOf = ({ lane, place }: StatusWrite): string => `${lane} ${textOf(place)}`
+const keyOf = ({ lane, places: [place] }: StatusWrite): string => `${lane} ${textOf(place)}`
 
 function textOf({ kind, namespace, name }: ObjectPlace): string {
   return `${kind.plural} ${objectKey({ apiVersion: '', kind: '', metadata: { name, ...namespace !== undefined && { namespace } } })}`

@@ -20,6 +20,7 @@ import { conditionsOf, recordedVersion, statusOf } from './status-document.ts'
 import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
 import { nodePlace, podPlace } from './testing/up-cluster.ts'
 import { HandLinks } from './testing/up-node-links.ts'
+import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
 
 const token = 'a-token-of-this-test'
@@ -55,7 +56,7 @@ beforeEach(async () => {
   const [pods, nodes] = [new ListInformer({ kind: kubeKinds.pods }, components), new ListInformer({ kind: kubeKinds.nodes }, components)]
   links = new HandLinks()
   const writer = new StatusWriter(statusWriterDefaults, { ...components, informers: [pods, nodes] })
-  targets = new UpTargets({ writer, pods, nodes, links, clock, log: silentLog })
+  targets = new UpTargets({ collections: [podStatuses({ pods, writer }), nodeStatuses({ nodes, links, writer })], clock, log: silentLog })
   const leases = new NodeLeases({ ...components, nodes, links })
   const controller = new NodeController({ awayAfterMs: 100, startGraceMs: 1000 }, { ...components, nodes, links, leases })
   const deletions = new PodDeletions({ ...components, pods, nodes, links })

@@ -12,6 +12,7 @@ import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
 import { HandClock, ScriptedCluster, newPod, nodePlace, podPlace } from './testing/up-cluster.ts'
 import type { ScriptedInformer } from './testing/up-cluster.ts'
 import { HandLinks } from './testing/up-node-links.ts'
+import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
 
 const edge = parseNodeName('edge-1')!
@@ -63,7 +64,7 @@ function startCloud(): void {
   const components = { client: cluster, clock, random, log: silentLog }
   const writer = new StatusWriter(statusWriterDefaults, { ...components, informers: [informers.pods, informers.nodes] })
   const { nodes } = informers
-  targets = new UpTargets({ writer, ...informers, links, clock, log: silentLog })
+  targets = new UpTargets({ collections: [podStatuses({ ...informers, writer }), nodeStatuses({ ...informers, links, writer })], clock, log: silentLog })
   const leases = new NodeLeases({ ...components, nodes, links })
   const controller = new NodeController(nodeControllerDefaults, { ...components, nodes, links, leases })
   stopCloud = () => { for (const part of [controller, leases, targets, writer]) part.close() }

@@ -6,6 +6,7 @@ import { kubeKinds } from '../kube/kube-kinds.ts'
 import { recordedVersion } from './status-document.ts'
 import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
 import { HandClock, ScriptedCluster, newPod, podPlace, settle } from './testing/up-cluster.ts'
+import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
 
 const edge = parseNodeName('edge-1')!
@@ -61,7 +62,8 @@ async function run(seed: number): Promise<void> {
 
   const open = (): void => {
     writer = new StatusWriter(statusWriterDefaults, { client: cluster, informers: [informer, nodes], clock, random, log: silentLog })
-    targets = new UpTargets({ writer, pods: informer, nodes, links: { connected: () => live }, clock, log: silentLog })
+    const links = { connected: () => live }
+    targets = new UpTargets({ collections: [podStatuses({ pods: informer, writer }), nodeStatuses({ nodes, links, writer })], clock, log: silentLog })
   }
   const send = (keys: Iterable<string>): void => {
     const puts = [...keys].flatMap(name => {

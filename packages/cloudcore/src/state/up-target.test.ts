@@ -9,6 +9,7 @@ import { statusLimits } from './status-limits.ts'
 import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
 import { HandClock, ScriptedCluster, newNode, newPod, nodePlace, podPlace, settle } from './testing/up-cluster.ts'
 import type { ScriptedInformer } from './testing/up-cluster.ts'
+import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
 
 const edge = parseNodeName('edge-1')!
@@ -38,7 +39,9 @@ beforeEach(() => {
 /** As cloudcore does when it starts. */
 function start(): void {
   writer = new StatusWriter(statusWriterDefaults, { client: cluster, informers: [pods, nodes], clock, random: new SeededRandom(3), log: silentLog })
-  targets = new UpTargets({ writer, pods, nodes, links: { connected: () => connected }, clock, log: silentLog })
+  targets = new UpTargets({
+    collections: [podStatuses({ pods, writer }), nodeStatuses({ nodes, writer, links: { connected: () => connected } })], clock, log: silentLog
+  })
   target = targets.of(edge)
   compared = []
   target.subscribe!(collection => { compared.push(collection) })

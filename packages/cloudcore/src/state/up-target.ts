@@ -3,21 +3,15 @@ import { HoldfastError } from '@holdfast/runtime'
 import type { Clock, Log, NodeName, Timer } from '@holdfast/runtime'
 import { stateDigest } from '@holdfast/sync'
 import type { StateBatch, StateTarget } from '@holdfast/sync'
-import type { Informer } from '../kube/kube-client.ts'
-import type { NodeLinks } from './up-links.ts'
-import {
-  isLateVersion, isUpCollection, mergedNodeStatus, mergedPodStatus, objectKey, placeOf, readReport, recordedVersion, statusOf,
-  statusPatch, upCollections, versionText
-} from './status-document.ts'
-import type { StatusReport, UpCollection } from './status-document.ts'
+import { isLateVersion, objectKey, versionText } from './status-document.ts'
 import { statusLimits } from './status-limits.ts'
-import type { StatusDecision, StatusOutcome, StatusWrite, StatusWriter } from './status-writer.ts'
+import type { StatusDecision, StatusOutcome, StatusWrite } from './status-writer.ts'
+import { recordOf } from './up-collection.ts'
+import type { UpCollection, UpItem } from './up-collection.ts'
 
 export interface UpTargetsComponents {
-  readonly writer: StatusWriter
-  readonly pods: Informer
-  readonly nodes: Informer
-  readonly links: Pick<NodeLinks, 'connected'>
+  /** In the order in which they are told. */
+  readonly collections: readonly UpCollection[]
   readonly clock: Clock
   readonly log: Log
 }
@@ -38,33 +32,27 @@ export class UpTargets {
   readonly stats: UpStats = { rejectedItems: 0, comparisons: 0 }
   readonly components: UpTargetsComponents
   readonly #targets = new Map<NodeName, UpTarget>()
-  /** Keys of Pods by the node that they are bound to. */
-  readonly #podsOf = new Map<string, Set<string>>()
+  /** Keys of the objects that may be the record of a node's items, by collection and node. */
+  readonly #keysOf: ReadonlyMap<UpCollection, Map<string, Set<string>>>
   /** Targets that wait for something before they can tell a digest. */
   readonly #waiting = new Set<UpTarget>()
   readonly #unsubscribe: readonly (() => void)[]
 
   constructor(components: UpTargetsComponents) {
     this.components = components
-    const { pods, nodes } = components
-    for (const pod of pods.objects()) this.#index(undefined, pod)
-    this.#unsubscribe = [
-      pods.subscribe({
-        onChange: (before, after) => {
-          this.#index(before, after)
-          for (const node of new Set([nodeOf(before), nodeOf(after)])) {
-            this.#targets.get(node as NodeName)?.changed('pod-status', before, after)
-          }
-        },
-        onPosition: () => { this.#look() }
-      }),
-      nodes.subscribe({
-        onChange: (before, after) => {
-          this.#targets.get((after ?? before)?.metadata.name as NodeName)?.changed('node-status', before, after)
-        },
-        onPosition: () => { this.#look() }
-      })
-    ]
+    const { collections } = components
+    this.#keysOf = new Map(collections.map(collection => [collection, new Map<string, Set<string>>()]))
+    for (const collection of collections) {
+      for (const object of collection.informer.objects()) this.#index(collection, undefined, object)
+    }
+    this.#unsubscribe = collections.map(collection => collection.informer.subscribe({
+      onChange: (before, after) => {
+        for (const node of this.#index(collection, before, after)) {
+          this.#targets.get(node as NodeName)?.changed(collection, before, after)
+        }
+      },
+      onPosition: () => { this.#look() }
+    }))
   }
 
   /** The node's; the same one for as long as this lasts. */
@@ -86,17 +74,11 @@ export class UpTargets {
   /** For UpTarget. */
   wait(target: UpTarget): void { this.#waiting.add(target) }
 
-  /** For UpTarget: objects that its items may be the status of, in no order. */
+  /** For UpTarget: objects that are, or may be, the record of its items; in no order. */
   *objectsOf(node: NodeName, collection: UpCollection): Generator<KubeObject> {
-    const { pods, nodes } = this.components
-    if (collection === 'node-status') {
-      const object = nodes.get(node)
+    for (const key of this.#keysOf.get(collection)!.get(node) ?? []) {
+      const object = collection.informer.get(key)
       if (object !== undefined) yield object
-      return
-    }
-    for (const key of this.#podsOf.get(node) ?? []) {
-      const pod = pods.get(key)
-      if (pod !== undefined) yield pod
     }
   }
 
@@ -104,24 +86,23 @@ export class UpTargets {
     for (const target of this.#waiting) if (target.look()) this.#waiting.delete(target)
   }
 
-  #index(before: KubeObject | undefined, after: KubeObject | undefined): void {
-    const [from, to] = [nodeOf(before), nodeOf(after)]
-    if (before !== undefined && from !== undefined && (from !== to || after === undefined)) {
-      const keys = this.#podsOf.get(from)
-      keys?.delete(objectKey(before))
-      if (keys?.size === 0) this.#podsOf.delete(from)
+  /** Gives the nodes whose concern the change is. */
+  #index(collection: UpCollection, before: KubeObject | undefined, after: KubeObject | undefined): Set<string> {
+    const [from, to] = [before, after].map(object => object === undefined ? undefined : collection.nodeOf(object))
+    const keysOf = this.#keysOf.get(collection)!
+    const key = objectKey((after ?? before)!)
+    if (from !== undefined && from !== to) {
+      const keys = keysOf.get(from)
+      keys?.delete(key)
+      if (keys?.size === 0) keysOf.delete(from)
     }
-    if (after === undefined || to === undefined) return
-    const keys = this.#podsOf.get(to)
-    if (keys === undefined) this.#podsOf.set(to, new Set([objectKey(after)]))
-    else keys.add(objectKey(after))
+    if (to !== undefined) {
+      const keys = keysOf.get(to)
+      if (keys === undefined) keysOf.set(to, new Set([key]))
+      else keys.add(key)
+    }
+    return new Set([from, to].filter(node => node !== undefined))
   }
-}
-
-/** The node that a Pod is bound to. */
-export function nodeOf(pod: KubeObject | undefined): string | undefined {
-  const nodeName = (pod?.['spec'] as { readonly nodeName?: unknown } | undefined)?.nodeName
-  return typeof nodeName === 'string' && nodeName !== '' ? nodeName : undefined
 }
 
 /** What is known of one collection apart from the objects. */
@@ -135,40 +116,43 @@ interface Held {
   /** Writes of ours that the informer has not shown, with what it may show until then. */
   readonly unseen: Map<string, { readonly older: Set<string | undefined>, readonly atMs: number }>
   /** Newest write by key that is not settled, and the bytes of its value. */
-  readonly pending: Map<string, { readonly write: StatusWrite, readonly bytes: number }>
+  readonly pending: Map<string, Pending>
   /** Asked for, and not told yet. `timer` ends the wait for what is pending. */
   digest: { readonly promise: Promise<Buffer>, readonly resolve: (digest: Buffer) => void, readonly timer: Timer } | undefined
   /** The next comparison in mid-session that is to be asked for. */
   comparing: { readonly timer: Timer, readonly atMs: number } | undefined
   comparedMs: number
+  /** Newest write of an item that met no object, by key, in a collection that waits for them. */
+  readonly early: Map<string, Pending>
 }
+
+interface Pending { readonly write: StatusWrite, readonly bytes: number }
 
 /** One node's statuses on their way into the cluster (STA-30 … STA-32). */
 class UpTarget implements StateTarget {
-  readonly collections: readonly string[] = upCollections
+  readonly collections: readonly string[]
   readonly #node: NodeName
   readonly #targets: UpTargets
-  readonly #held: Readonly<Record<UpCollection, Held>>
+  readonly #held: ReadonlyMap<string, Held>
   readonly #listeners = new Set<(collection: string) => void>()
   #pendingBytes = 0
-  /** Newest status of the Node that met no Node: a node may say it before its Node is made. */
-  #unregistered: { readonly write: StatusWrite, readonly bytes: number } | undefined
   /** Acknowledgements that wait for room. */
   readonly #unacknowledged: (() => void)[] = []
 
   constructor(node: NodeName, targets: UpTargets) {
     this.#node = node
     this.#targets = targets
-    const held = (collection: UpCollection): Held => ({
+    const { collections } = targets.components
+    this.collections = collections.map(({ name }) => name)
+    this.#held = new Map(collections.map(collection => [collection.name, {
       collection, known: new Map(), unseen: new Map(), pending: new Map(), digest: undefined, comparing: undefined,
-      comparedMs: -Infinity
-    })
-    this.#held = { 'pod-status': held('pod-status'), 'node-status': held('node-status') }
+      comparedMs: -Infinity, early: new Map()
+    }]))
   }
 
   /** At once where that is possible, so that it comes with Welcome. */
   digest(collection: string): Promise<Buffer> | Buffer {
-    const held = this.#heldOf(collection)
+    const held = this.#held.get(collection)
     if (held === undefined) return stateDigest([])
     if (this.#isSettled(held)) return this.#tell(held)
     if (held.digest === undefined) {
@@ -183,12 +167,12 @@ class UpTarget implements StateTarget {
   position(): string { return '' }
 
   keysFrom(collection: string, after: string): Iterable<readonly [key: string, version: Buffer]> {
-    const held = this.#heldOf(collection)
+    const held = this.#held.get(collection)
     return held === undefined ? [] : versions([...held.known].filter(([key]) => key > after))
   }
 
   apply(batch: StateBatch, onApplied: (error?: Error) => void): void {
-    const held = this.#heldOf(batch.collection)
+    const held = this.#held.get(batch.collection)
     const why = held === undefined ? 'no such collection' : this.#refusal(held, batch)
     if (held === undefined || why !== undefined) {
       onApplied(new HoldfastError('STATUS_REFUSED', `${batch.collection}: ${why}`))
@@ -197,17 +181,16 @@ class UpTarget implements StateTarget {
     const rejected: { key: string, why: string }[] = []
     for (const { key, version, value } of batch.puts) {
       const text = versionText(version)
-      const report = readReport(this.#node, held.collection, key, value)
-      if (text === undefined) rejected.push({ key, why: 'its version is not 16 bytes' })
-      else if (typeof report === 'string') rejected.push({ key, why: report })
-      else this.#write(held, key, value.length, write => this.#put(held, key, report, text, write))
+      const item = text === undefined ? 'its version is not 16 bytes' : held.collection.read(this.#node, key, text, value)
+      if (typeof item === 'string') rejected.push({ key, why: item })
+      else this.#write(held, key, value.length, this.#put(held, key, text!, item))
     }
     for (const key of batch.deletes) {
-      const place = placeOf(this.#node, held.collection, key)
-      if (held.collection === 'node-status' && place !== undefined) this.#unregistered = undefined
+      held.early.delete(key)
       // Where nothing is recorded, nothing is to be taken away: a node may name any number of keys.
-      const isHeld = held.known.has(key) || held.pending.has(key)
-      if (place !== undefined && isHeld) this.#write(held, key, 0, write => this.#delete(held, key, place, write))
+      if (!held.known.has(key) && !held.pending.has(key)) continue
+      const removal = held.collection.removal(this.#node, key)
+      if (removal !== undefined) this.#write(held, key, 0, this.#remove(held, key, removal))
     }
     if (rejected.length > 0) {
       this.#targets.stats.rejectedItems += rejected.length
@@ -226,18 +209,18 @@ class UpTarget implements StateTarget {
 
   /** An informer shows another object. */
   changed(collection: UpCollection, before: KubeObject | undefined, after: KubeObject | undefined): void {
-    const held = this.#held[collection]
-    const object = (after ?? before)!
-    const key = objectKey(object)
-    if (collection === 'node-status' && after !== undefined) this.#writeUnregistered()
-    const isOurs = after !== undefined && (collection === 'node-status' || nodeOf(after) === this.#node)
+    const held = this.#held.get(collection.name)!
+    const key = objectKey((after ?? before)!)
+    if (after !== undefined) this.#writeEarly(held, key)
+    const isOurs = after !== undefined && collection.nodeOf(after) === this.#node
     if (!isOurs || (before !== undefined && before.metadata.uid !== after.metadata.uid)) {
-      // The next status is that of another object; the node says it by itself.
-      held.known.delete(key)
+      // The next item is that of another object; the node says it by itself, unless only its record was lost.
       held.unseen.delete(key)
-      if (!isOurs || recordedVersion(after) === undefined) return
+      const isLost = held.known.delete(key) && collection.isExpected(this.#node, key)
+      if (isLost && !held.pending.has(key)) this.#compare(held)
+      if (recordOf(collection, this.#node, after) === undefined) return
     }
-    const version = recordedVersion(after)
+    const version = recordOf(collection, this.#node, after)
     if (version === held.known.get(key)) {
       held.unseen.delete(key)
       return
@@ -252,7 +235,7 @@ class UpTarget implements StateTarget {
   /** Tells the digests that can be told. True where none is waited for any more. */
   look(): boolean {
     let done = true
-    for (const held of Object.values(this.#held)) {
+    for (const held of this.#held.values()) {
       if (held.digest === undefined) continue
       if (!this.#isSettled(held)) {
         done = false
@@ -267,35 +250,30 @@ class UpTarget implements StateTarget {
   }
 
   close(): void {
-    for (const { comparing, digest } of Object.values(this.#held)) {
+    for (const { comparing, digest } of this.#held.values()) {
       comparing?.timer.cancel()
       digest?.timer.cancel()
     }
     this.#listeners.clear()
   }
 
-  #heldOf(collection: string): Held | undefined { return isUpCollection(collection) ? this.#held[collection] : undefined }
-
   /** What cannot be written for so long must not keep the rest from being compared (L9): the node says it again. */
   #giveUp(held: Held): void {
-    const { writer, log } = this.#targets.components
-    log.warn('statuses that could not be written are given up; the node says them again', {
-      node: this.#node, collection: held.collection, count: held.pending.size, first: [...held.pending.keys()].slice(0, 3)
+    const { collection: { name, writer }, pending } = held
+    this.#targets.components.log.warn('what a node reports could not be written and is given up; the node says it again', {
+      node: this.#node, collection: name, count: pending.size, first: [...pending.keys()].slice(0, 3)
     })
-    for (const { write, bytes } of held.pending.values()) {
+    for (const { write, bytes } of pending.values()) {
       writer.giveUp(write)
       this.#pendingBytes -= bytes
     }
-    held.pending.clear()
+    pending.clear()
     this.#acknowledge()
     this.look()
   }
 
   /** STA-32: what was taken in before is written or given up, and what the cluster holds is known. */
-  #isSettled({ collection, pending }: Held): boolean {
-    const { pods, nodes } = this.#targets.components
-    return pending.size === 0 && (collection === 'pod-status' ? pods : nodes).synced
-  }
+  #isSettled({ collection, pending }: Held): boolean { return pending.size === 0 && collection.informer.synced }
 
   #tell(held: Held): Buffer {
     const { known } = held
@@ -303,7 +281,7 @@ class UpTarget implements StateTarget {
     known.clear()
     for (const object of this.#targets.objectsOf(this.#node, held.collection)) {
       const key = objectKey(object)
-      const shown = recordedVersion(object)
+      const shown = recordOf(held.collection, this.#node, object)
       const unseen = this.#unseen(held, key)
       const version = unseen?.older.has(shown) === true ? before.get(key) : shown
       if (version === undefined) held.unseen.delete(key)
@@ -327,50 +305,45 @@ class UpTarget implements StateTarget {
       ? `${items} items of node ${this.#node}, more than ${statusLimits.itemsPerNode.value}` : undefined
   }
 
-  #writeUnregistered(): void {
-    const unregistered = this.#unregistered
-    if (unregistered === undefined) return
-    this.#write(this.#held['node-status'], this.#node, unregistered.bytes, settled => ({ ...unregistered.write, settled }))
+  /** There may be an object now. */
+  #writeEarly(held: Held, key: string): void {
+    const early = held.early.get(key)
+    if (early !== undefined) this.#write(held, key, early.bytes, early.write)
   }
 
-  #write(held: Held, key: string, bytes: number, make: (settled: StatusWrite['settled']) => StatusWrite): void {
-    const write: StatusWrite = make(outcome => {
-      this.#settled(held, key, write, outcome)
-    })
-    if (held.collection === 'node-status') this.#unregistered = undefined
+  #write(held: Held, key: string, bytes: number, { places, decide }: Pick<StatusWrite, 'places' | 'decide'>): void {
+    const write: StatusWrite = {
+      places, lane: this.#node, decide, settled: outcome => { this.#settled(held, key, write, outcome) }
+    }
+    held.early.delete(key)
     this.#pendingBytes += bytes - (held.pending.get(key)?.bytes ?? 0)
     held.pending.set(key, { write, bytes })
-    this.#targets.components.writer.put(write)
+    held.collection.writer.put(write)
   }
 
-  #put(held: Held, key: string, { place, uid, status }: StatusReport, version: string, settled: StatusWrite['settled']): StatusWrite {
-    const decide = (base: KubeObject | undefined): StatusDecision => {
-      if (base === undefined) return { kind: 'drop', reason: 'gone' }
-      const isPod = held.collection === 'pod-status'
-      if (isPod && (base.metadata.uid !== uid || nodeOf(base) !== this.#node)) return { kind: 'drop', reason: 'another' }
-      const there = recordedVersion(base)
+  #put(held: Held, key: string, version: string, { places, refusal, next }: UpItem): Pick<StatusWrite, 'places' | 'decide'> {
+    const decide: StatusWrite['decide'] = (objects, isRead) => {
+      const reason = refusal(objects, isRead)
+      if (reason !== undefined) return { kind: 'drop', reason }
+      const there = recordOf(held.collection, this.#node, objects[0])
       if (there !== undefined && isLateVersion(version, there)) return { kind: 'drop', reason: 'recorded' }
       if (this.#isForeign(held, key, there, version)) return { kind: 'drop', reason: 'overtaken' }
-      // Ready, as it was, does not hold of a node that is away, and the record must not say that it was written.
-      if (!isPod && !this.#targets.components.links.connected(this.#node)) return { kind: 'drop', reason: 'away' }
-      const current = statusOf(base)
-      const next = isPod ? mergedPodStatus(current, status) : mergedNodeStatus(current, status)
-      return { kind: 'write', patch: statusPatch(base, next, version) }
+      return next(objects)
     }
-    return { place, lane: this.#node, decide, settled }
+    return { places, decide }
   }
 
   /** The node has no such item any more: the object says so, its status stays as it is. */
-  #delete(held: Held, key: string, place: StatusReport['place'], settled: StatusWrite['settled']): StatusWrite {
-    const decide = (base: KubeObject | undefined): StatusDecision => {
-      if (base === undefined) return { kind: 'drop', reason: 'gone' }
-      if (held.collection === 'pod-status' && nodeOf(base) !== this.#node) return { kind: 'drop', reason: 'another' }
-      const there = recordedVersion(base)
+  #remove(held: Held, key: string, { places, refusal, next }: UpItem): Pick<StatusWrite, 'places' | 'decide'> {
+    const decide = (objects: readonly (KubeObject | undefined)[], isRead: boolean): StatusDecision => {
+      const reason = refusal(objects, isRead)
+      if (reason !== undefined) return { kind: 'drop', reason }
+      const there = recordOf(held.collection, this.#node, objects[0])
       if (there === undefined) return { kind: 'drop', reason: 'recorded' }
       if (there !== held.known.get(key)) return { kind: 'drop', reason: 'overtaken' }
-      return { kind: 'write', patch: statusPatch(base, statusOf(base), undefined) }
+      return next(objects)
     }
-    return { place, lane: this.#node, decide, settled }
+    return { places, decide }
   }
 
   /** Of another epoch, and not what both sides went by: nobody here knows which of the two came first (STA-31). */
@@ -400,9 +373,9 @@ class UpTarget implements StateTarget {
         // A try of ours whose answer was lost, most likely.
         if (outcome.reason === 'recorded' && outcome.object !== undefined) this.#written(held, key, outcome.object)
         if (outcome.reason === 'overtaken') this.#compare(held)
-        if (outcome.reason === 'gone' && held.collection === 'node-status' && pending?.write === write) {
-          this.#unregistered = pending
-          if (this.#targets.components.nodes.get(this.#node) !== undefined) this.#writeUnregistered()
+        if (outcome.reason === 'gone' && held.collection.waitsForObjects && pending?.write === write) {
+          held.early.set(key, pending)
+          if (held.collection.informer.get(key) !== undefined) this.#writeEarly(held, key)
         }
         break
       }
@@ -412,19 +385,19 @@ class UpTarget implements StateTarget {
   }
 
   #written(held: Held, key: string, object: KubeObject): void {
-    const version = recordedVersion(object)
+    const { collection } = held
+    const version = recordOf(collection, this.#node, object)
     const before = held.known.get(key)
     if (version === undefined) held.known.delete(key)
     else held.known.set(key, version)
-    const { pods, nodes, clock } = this.#targets.components
-    const shown = (held.collection === 'pod-status' ? pods : nodes).get(key)
-    if (recordedVersion(shown) === version) {
+    const shown = recordOf(collection, this.#node, collection.informer.get(key))
+    if (shown === version) {
       held.unseen.delete(key)
       return
     }
     const older = held.unseen.get(key)?.older ?? new Set()
-    older.add(before).add(recordedVersion(shown))
-    held.unseen.set(key, { older, atMs: clock.monotonicMs() })
+    older.add(before).add(shown)
+    held.unseen.set(key, { older, atMs: this.#targets.components.clock.monotonicMs() })
   }
 
   #acknowledge(): void {
@@ -443,7 +416,7 @@ class UpTarget implements StateTarget {
       held.comparing = undefined
       held.comparedMs = clock.monotonicMs()
       this.#targets.stats.comparisons++
-      for (const listener of this.#listeners) listener(held.collection)
+      for (const listener of this.#listeners) listener(held.collection.name)
     })
     held.comparing = { timer, atMs }
   }
