@@ -10,12 +10,18 @@ import type { Daemon } from './daemons.ts'
 
 /**
  * Makes both sides of a tunnel believe that the other one is older: an edge's Hello offers no more than `protocolMax`. It has the
- * cloud's certificate towards the edge and the edge's towards the cloud.
+ * cloud's certificate towards the edge and the edge's towards the cloud. Can also say again what was said in another session.
  */
 export class StateRelay implements AsyncDisposable {
   readonly port: number
   /** Of what new connections may speak. */
   protocolMax: number
+  /** A new session begins, behind Welcome, with frames of State that came up in the one before. */
+  replays = false
+  /** Frames that were sent so. */
+  replayed = 0
+  /** Frames with State that came up, newest last. */
+  #recorded: Buffer[] = []
   /** Kinds of the frames that passed since `protocolMax` was set last, in both directions. */
   readonly kinds = new Set<string>()
   readonly #server: Server
@@ -67,13 +73,21 @@ export class StateRelay implements AsyncDisposable {
   #join(near: WebSocket, far: WebSocket): void {
     const { protocolMax } = this
     const early: Buffer[] = []
+    const old = this.#recorded
+    this.#recorded = []
     near.on('message', data => {
       const message = this.#passed(data as Buffer, protocolMax)
+      if (decodeFrame(message).kind === 'state-changes') this.#recorded = [...this.#recorded.slice(-2), message]
       if (far.readyState === WebSocket.OPEN) far.send(message, { binary: true })
       else early.push(message)
     })
     far.on('open', () => { for (const message of early.splice(0)) far.send(message, { binary: true }) })
-    far.on('message', data => { near.send(this.#passed(data as Buffer, protocolMax), { binary: true }) })
+    far.on('message', data => {
+      near.send(this.#passed(data as Buffer, protocolMax), { binary: true })
+      if (!this.replays || decodeFrame(data as Buffer).kind !== 'welcome') return
+      for (const message of old) far.send(message, { binary: true })
+      this.replayed += old.length
+    })
     for (const [one, other] of [[near, far], [far, near]] as const) {
       one.on('error', () => {})
       one.on('close', () => { other.terminate() })
