@@ -32,9 +32,10 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   runtime: [],
   store: ['runtime', 'protos'],
   sync: ['protos'],
+  'device-twin': [],
   'kube-api': ['runtime', 'store'],
-  edgecore: ['protos', 'runtime', 'store', 'sync', 'kube-api'],
-  cloudcore: ['protos', 'runtime', 'store', 'sync', 'kube-api'],
+  edgecore: ['protos', 'runtime', 'store', 'sync', 'device-twin', 'kube-api'],
+  cloudcore: ['protos', 'runtime', 'store', 'sync', 'device-twin', 'kube-api'],
   cli: ['protos', 'runtime']
 }
 
@@ -58,7 +59,7 @@ test('packages import and declare only what their layer may', () => {
     ]) {
       const other = /^@holdfast\/([^/]+)/.exec(specifier)?.[1]
       if (other !== undefined && other !== name && !allowed.includes(other)) wrong.push(`${path} imports ${specifier}`)
-      if (/^(\.\.\/)+(packages\/)?(protos|runtime|store|sync|kube-api|edgecore|cloudcore|cli)\//.test(specifier)) {
+      if (/^(\.\.\/)+(packages\/)?(protos|runtime|store|sync|device-twin|kube-api|edgecore|cloudcore|cli)\//.test(specifier)) {
         wrong.push(`${path} reaches into ${specifier}`)
       }
     }

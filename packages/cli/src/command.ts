@@ -25,6 +25,8 @@ export interface CommandHost {
 export interface OptionSpec {
   /** What stands for its value in the help text; a flag has none. */
   readonly value?: string
+  /** The value may be left out, which gives ''; then it is written `--edge=URL`, or is the next word where that is a URL. */
+  readonly optional?: true
   readonly short?: string
   readonly required?: true
   readonly summary: string
@@ -46,20 +48,30 @@ interface CommandText {
   readonly summary: string
   /** Further lines of the help text. */
   readonly details?: string
+  /** Words beside the options; without this there are none. */
+  readonly operands?: OperandSpec
+}
+
+/** What a command takes beside its options. */
+export interface OperandSpec {
+  /** As the help text shows them, such as `DEVICE PROPERTY=VALUE…`. */
+  readonly shown: string
+  readonly min: number
+  readonly max: number
 }
 
 export interface Command extends CommandText {
   readonly options: OptionTable
   /** Resolves with the exit code. Rejects with HoldfastError, `USAGE` for what the command line has wrong. */
-  run(values: Values, host: CommandHost): Promise<number>
+  run(values: Values, host: CommandHost, operands: readonly string[]): Promise<number>
 }
 
 /** A command whose options have types. */
 export function defineCommand<const Table extends OptionTable>(spec: CommandText & {
   readonly options: Table
-  run(values: OptionValues<Table>, host: CommandHost): Promise<number>
+  run(values: OptionValues<Table>, host: CommandHost, operands: readonly string[]): Promise<number>
 }): Command {
-  return { ...spec, run: (values, host) => spec.run(values as OptionValues<Table>, host) }
+  return { ...spec, run: (values, host, operands) => spec.run(values as OptionValues<Table>, host, operands) }
 }
 
 /** `-o`, of every command that shows something. */
@@ -90,7 +102,7 @@ type Values = Readonly<Record<string, string | boolean | undefined>>
 
 /** What the command line asks for. */
 export type Invocation =
-  | { readonly kind: 'run', readonly command: Command, readonly values: Values }
+  | { readonly kind: 'run', readonly command: Command, readonly values: Values, readonly operands: readonly string[] }
   | { readonly kind: 'help', readonly command?: Command }
   | { readonly kind: 'version' }
 
@@ -120,21 +132,31 @@ const startsWith = (words: readonly string[], start: readonly string[]): boolean
   start.every((word, i) => words[i] === word)
 
 function parseOptions(args: readonly string[], command: Command): Invocation {
-  const { options, name } = command
+  const { options, name, operands: words } = command
   const { tokens } = parseArgs({
     args: [...args], strict: false, tokens: true, allowPositionals: true,
     options: {
       help: { type: 'boolean', short: 'h' },
-      ...mapEntries(options, ({ value, short }) => ({
-        type: value === undefined ? 'boolean' as const : 'string' as const, ...short !== undefined && { short }
+      ...mapEntries(options, ({ value, optional, short }) => ({
+        type: value === undefined || optional ? 'boolean' as const : 'string' as const, ...short !== undefined && { short }
       }))
     }
   })
   const values: Record<string, string | boolean | undefined> =
     mapEntries(options, ({ value }) => value === undefined ? false : undefined)
-  for (const token of tokens) {
+  const operands: string[] = []
+  for (const [i, token] of tokens.entries()) {
     if (token.kind === 'positional') {
-      throw usage(`holdfast ${name} takes options only, got "${token.value}"; see holdfast ${name} --help`)
+      const before = tokens[i - 1]
+      const option = before?.kind === 'option' && options[before.name]?.optional && values[before.name] === '' ? before.name : undefined
+      if (option !== undefined && /^https?:\/\//.test(token.value)) {
+        values[option] = token.value
+        continue
+      }
+      operands.push(token.value)
+      if (words !== undefined && operands.length <= words.max) continue
+      throw usage(words !== undefined ? `holdfast ${name} takes ${words.shown}, and "${token.value}" is too much; see holdfast ${name} --help`
+        : `holdfast ${name} takes options only, got "${token.value}"; see holdfast ${name} --help`)
     }
     if (token.kind !== 'option') continue
     if (token.name === 'help') return { kind: 'help', command }
@@ -148,7 +170,8 @@ function parseOptions(args: readonly string[], command: Command): Invocation {
         throw usage(`holdfast ${name}: --${token.name} takes no value, got "${token.value}"`)
       }
       values[token.name] = true
-    } else {
+    } else if (spec.optional && token.value === undefined) values[token.name] = ''
+    else {
       const { value, inlineValue } = token
       if (value === undefined || value === '' || (!inlineValue && value.startsWith('-'))) {
         throw usage(`holdfast ${name}: --${token.name} needs a value: --${token.name} ${spec.value}`)
@@ -162,7 +185,10 @@ function parseOptions(args: readonly string[], command: Command): Invocation {
     const list = missing.map(([option, { value }]) => `--${option} ${value}`).join(', ')
     throw usage(`holdfast ${name} needs ${list}; see holdfast ${name} --help`)
   }
-  return { kind: 'run', command, values }
+  if (words !== undefined && operands.length < words.min) {
+    throw usage(`holdfast ${name} needs ${words.shown}; see holdfast ${name} --help`)
+  }
+  return { kind: 'run', command, values, operands }
 }
 
 function mapEntries<T>(options: OptionTable, change: (spec: OptionSpec) => T): Record<string, T> {
@@ -208,16 +234,16 @@ ${commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}\n`).j
 }
 
 /** What `holdfast COMMAND --help` prints. */
-export function helpCommand({ name, summary, details, options }: Command): string {
+export function helpCommand({ name, summary, details, options, operands }: Command): string {
   const entries = Object.entries(options).map(([option, spec]) =>
-    ({ ...spec, shown: `--${option}${spec.value === undefined ? '' : ` ${spec.value}`}` }))
+    ({ ...spec, shown: `--${option}${spec.value === undefined ? '' : spec.optional ? `[=${spec.value}]` : ` ${spec.value}`}` }))
   const usageLine = entries.map(({ shown, required }) => required === true ? shown : `[${shown}]`)
   const heads = entries.map(({ shown, short }) => short === undefined ? shown : `${shown}, -${short}`)
   const width = Math.max(...heads.map(head => head.length), '--help, -h'.length)
   const line = (head: string, text: string): string => `  ${head.padEnd(width)}  ${text}\n`
   return `holdfast ${name}: ${summary}
 
-usage: ${wrapped(['holdfast', name, ...usageLine], 100)}
+usage: ${wrapped(['holdfast', name, ...operands === undefined ? [] : [operands.shown], ...usageLine], 100)}
 
 ${entries.map((entry, i) => line(heads[i]!, entry.summary)).join('')}${line('--help, -h', 'Print this.')}${
     details === undefined ? '' : `\n${details}\n`}`

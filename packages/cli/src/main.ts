@@ -57,7 +57,7 @@ async function run(args: readonly string[]): Promise<number> {
         await host.write(`holdfast ${packageJson.version}\n`)
         return exitCodes.ok.code
       case 'run':
-        return await invocation.command.run(invocation.values, host)
+        return await invocation.command.run(invocation.values, host, invocation.operands)
     }
   } catch (error) {
     // What was asked to stop has stopped, also where it shows as a connection that broke off.

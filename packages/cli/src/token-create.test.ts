@@ -15,7 +15,7 @@ it.each([
   [{ uses: '10001' }, '--uses "10001": expected a whole number from 1 to 10000'],
   [{ uses: '0' }, '--uses "0": expected a whole number']
 ])('a token is not asked for with %j', async (values, message) => {
-  await expect((async () => await tokenCreate.run(values, host))())
+  await expect((async () => await tokenCreate.run(values, host, []))())
     .rejects.toMatchObject({ code: 'USAGE', message: expect.stringContaining(message) as string })
 })
 

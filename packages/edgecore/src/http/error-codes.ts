@@ -27,7 +27,8 @@ export const httpErrorCodes = {
   },
   MEDIA_TYPE_UNSUPPORTED: {
     cause: 'The body has a content type or a content encoding that this path does not take.',
-    remedy: 'Send `application/x-ndjson` to /v1/telemetry, and bodies without a content encoding everywhere.',
+    remedy: 'Send `application/x-ndjson` to /v1/telemetry, JSON as `application/json` to …/twin and …/state, and bodies without a content ' +
+      'encoding everywhere.',
     retryable: false
   },
   DEVICE_INVALID: {
@@ -49,6 +50,16 @@ export const httpErrorCodes = {
     cause: 'The Idempotency-Key came before with another path, content type or body.',
     remedy: 'Repeat a request as it was, or give a new one a new key.',
     retryable: false
+  },
+  TWIN_DOCUMENT_INVALID: {
+    cause: 'The body of a write to a twin is not a JSON object with properties, or with a state.',
+    remedy: 'Send what the problem names; docs/spec/device-http.md has examples.',
+    retryable: false
+  },
+  WATCHES_TOO_MANY: {
+    cause: 'As many watches of twins are open as may be.',
+    remedy: 'Close one, or try again after the time in Retry-After.',
+    retryable: true
   },
   READERS_TOO_MANY: {
     cause: 'As many requests for records are being answered as may be.',

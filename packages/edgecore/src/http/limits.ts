@@ -30,5 +30,23 @@ export const httpLimits = {
   recordsLanes: {
     value: 15, unit: 'lanes', meaning: 'Lanes that one request for records can read together.',
     atLimit: '400 PARAMETER_INVALID: a lane has to be named.'
+  },
+  twinBodyBytes: {
+    value: 512 * 1024, unit: 'bytes', meaning: 'Body of PATCH …/twin and PUT …/state.', atLimit: '413 BODY_TOO_LARGE.'
+  },
+  devicesPage: {
+    value: 1000, unit: 'devices', meaning: 'Devices in one answer of GET /v1/devices, 500 unless `limit` says otherwise.',
+    atLimit: '`next` says what to give as `after`.'
+  },
+  twinWatches: {
+    value: 64, unit: 'watches', meaning: 'Watches of twins at a time; no more than half of http.connectionsMax.',
+    atLimit: '503 WATCHES_TOO_MANY with Retry-After.'
+  },
+  twinWatchStallSeconds: {
+    value: 60, unit: 'seconds', meaning: 'How long a reader of a watch may take nothing. Until then what changes is one event, the newest.',
+    atLimit: 'The connection is closed.'
+  },
+  twinWatchHeartbeatSeconds: {
+    value: 15, unit: 'seconds', meaning: 'Silence on a watch of a twin.', atLimit: 'A comment is sent.'
   }
 } as const

@@ -1,3 +1,4 @@
+import type { TwinErrorCode } from '@holdfast/device-twin'
 import { HoldfastError, HttpProblem, describeError } from '@holdfast/runtime'
 import type { HttpRoute } from '@holdfast/runtime'
 import type { HttpErrorCode } from './error-codes.ts'
@@ -14,9 +15,23 @@ const titles: Readonly<Record<string, string>> = {
   IDEMPOTENCY_KEY_REUSED: 'Idempotency-Key of another request',
   PARAMETER_INVALID: 'Bad parameter',
   READERS_TOO_MANY: 'Too many readers',
+  TWIN_DOCUMENT_INVALID: 'Not a document of a twin',
+  WATCHES_TOO_MANY: 'Too many watches',
+  TWIN_DEVICE_UNKNOWN: 'Unknown device',
+  TWIN_PROPERTY: 'No such property',
+  TWIN_READ_ONLY: 'Property is read-only',
+  TWIN_TYPE: 'Value of another type',
+  TWIN_RANGE: 'Value out of range',
+  TWIN_VALUE: 'Not a value of a property',
+  TWIN_FULL: 'Twin is full',
+  TWIN_NOT_OPTIONAL: 'Property is not optional',
+  TWIN_STATE: 'Not a state',
+  TWIN_CONFLICT: 'Changed meanwhile',
   CURSOR_EXPIRED: 'Cursor expired',
   CURSOR_FOREIGN: 'Cursor of another log'
-} satisfies Readonly<Record<HttpErrorCode | 'PARAMETER_INVALID' | 'CURSOR_EXPIRED' | 'CURSOR_FOREIGN', string>>
+} satisfies Readonly<Record<
+  HttpErrorCode | TwinErrorCode | 'TWIN_DEVICE_UNKNOWN' | 'PARAMETER_INVALID' | 'CURSOR_EXPIRED' | 'CURSOR_FOREIGN', string
+>>
 
 /** A refusal with a code: as `type`, and as the member `code`. */
 export function refusal(status: number, code: string, detail: string, extensions: Readonly<Record<string, unknown>> = {},
