@@ -8,6 +8,8 @@ import { KeptLog, temporaryFolder } from '../identity/testing/identity-fixture.t
 import { HandLinks } from '../state/testing/up-node-links.ts'
 import { ClientNodeClient } from './client-node-client.ts'
 import { Controllers } from './controllers.ts'
+import { installDeviceKinds } from './device-kinds-install.ts'
+import { deviceDefinitions } from './device-kinds.ts'
 import { EmbeddedKubernetes } from './embedded-kubernetes.ts'
 import type { KubeAccess } from './kube-access.ts'
 import { kubeKinds } from './kube-kinds.ts'
@@ -122,6 +124,26 @@ describe('what has to do with Kubernetes', () => {
     await soon(() => { expect(embedded.api.objects.stats.watches).toBe(0) })
     expect(harness.ended).toBe(false)
     expect(harness.log.lines).toContain('error what has to do with Kubernetes is stopped by a fault; nodes keep what they have')
+  })
+
+  it('goes on without the kinds of devices, says how to install them, and takes them up when they are there', async () => {
+    await using folder = await temporaryFolder()
+    await using embedded = await openEmbedded(folder.path)
+    const client = await ClientNodeClient.open({ access: { kind: 'given', fields: embedded.access } }, { clock: new SystemClock(), random: new SystemRandom() })
+    await using _client = client
+    for (const { metadata: { name = '' } } of deviceDefinitions) await client.delete({ kind: kubeKinds.customResourceDefinitions, name })
+    await embedded.api.idle()
+    await using harness = await Harness.start(embedded)
+    await soon(() => {
+      expect(harness.controllers.status).toBe('in sync; but for devicemodels.devices.kubeedge.io, devices.devices.kubeedge.io, '
+        + 'devicestatuses.devices.kubeedge.io, which the API does not know: kubectl apply -k deploy/crds')
+    })
+    expect(harness.controllers.inSync).toBe(false)
+    const { down } = harness.controllers.stateOf(edge)!
+    expect(down.collections.filter(name => !down.ready(name, ''))).toEqual(['devicemodels', 'devices'])
+    await installDeviceKinds(client)
+    await soon(() => { expect(harness.controllers.status).toBe('in sync') })
+    expect(down.collections.filter(name => !down.ready(name, ''))).toEqual([])
   })
 
   it('says what is wrong where there is no API', async () => {
