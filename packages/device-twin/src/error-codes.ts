@@ -39,14 +39,3 @@ export const twinErrorCodes = {
 } as const
 
 export type TwinErrorCode = keyof typeof twinErrorCodes
-
-/** A refusal. The message names the property, the value (at most 64 characters of it), the rule and the way out. */
-export interface TwinError {
-  readonly code: TwinErrorCode
-  readonly message: string
-  readonly property: string | undefined
-  /** As text, at most 64 characters. */
-  readonly value: string | undefined
-  /** What it broke, such as `INT between 0 and 100`. */
-  readonly rule: string | undefined
-}

@@ -28,10 +28,15 @@ export interface Twin {
   readonly desired: ReadonlyMap<string, Entry>
   readonly reported: ReadonlyMap<string, Entry>
   readonly state: { readonly value: DeviceState, readonly timestamp: number } | undefined
-  /** When it was last `online` or `ok`, milliseconds since 1970. */
+  /** When it was last `online` or `ok`, milliseconds since 1970: while it is, since when; otherwise until when. */
   readonly lastOnlineTime: number | undefined
+  /** What it takes encoded, at most (TWN-3): kept along, so that no step measures the whole twin. */
+  readonly bytes: number
 }
 
+/** What a twin takes beside its entries: revision, state, and the names of its Device in an up item. */
+const frameBytes = 1024
+
 export const emptyTwin: Twin = {
-  revision: 0, desired: new Map(), reported: new Map(), state: undefined, lastOnlineTime: undefined
+  revision: 0, desired: new Map(), reported: new Map(), state: undefined, lastOnlineTime: undefined, bytes: frameBytes
 }

@@ -18,18 +18,24 @@ export function compareVersions(a: Version, b: Version): number {
 /** `<time>.<counter>.<origin>`, decimal; at most 300 characters. */
 export function formatVersion({ time, counter, origin }: Version): string { return `${time}.${counter}.${origin}` }
 
-const versionPattern = /^(0|[1-9]\d{0,15})\.(0|[1-9]\d{0,15})\.([a-z0-9][a-z0-9.-]{0,252}\/[0-9a-f]{8})$/
+/** Of a time and of a counter: 15 digits, so that one more than it is still a safe integer. */
+const componentMax = 999_999_999_999_999
+
+const versionPattern = /^(0|[1-9]\d{0,14})\.(0|[1-9]\d{0,14})\.([a-z0-9][a-z0-9.-]{0,252}\/[0-9a-f]{8})$/
 
 /** Undefined where it is none. */
 export function parseVersion(text: string): Version | undefined {
   const match = versionPattern.exec(text)
-  if (match === null) return undefined
-  const version = { time: Number(match[1]), counter: Number(match[2]), origin: match[3]! }
-  return Number.isSafeInteger(version.time) && Number.isSafeInteger(version.counter) ? version : undefined
+  return match === null ? undefined : { time: Number(match[1]), counter: Number(match[2]), origin: match[3]! }
 }
 
 /** `cloud` or the node's name. */
 export function writerOf({ origin }: Version): string { return origin.slice(0, origin.indexOf('/')) }
+
+/** The least time and counter behind these, which a peer may have driven to their end. */
+export function tick(time: number, counter: number): { readonly time: number, readonly counter: number } {
+  return counter < componentMax ? { time, counter: counter + 1 } : { time: Math.min(time + 1, componentMax), counter: 0 }
+}
 
 /** Gives versions of one writer: each later than all that it gave or observed. */
 export class HybridClock {
@@ -55,10 +61,11 @@ export class HybridClock {
 
   /** `nowMs` undefined: the wall clock is not trusted, and the counter ticks from the highest version known. */
   next(nowMs: number | undefined): Version {
-    if (nowMs !== undefined && nowMs > this.#time) {
-      this.#time = Math.floor(nowMs)
-      this.#counter = 0
-    } else this.#counter++
-    return { time: this.#time, counter: this.#counter, origin: this.#origin }
+    const { time, counter } = nowMs !== undefined && nowMs >= this.#time + 1
+      ? { time: Math.min(Math.floor(nowMs), componentMax), counter: 0 }
+      : tick(this.#time, this.#counter)
+    this.#time = time
+    this.#counter = counter
+    return { time, counter, origin: this.#origin }
   }
 }
