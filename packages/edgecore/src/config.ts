@@ -120,6 +120,15 @@ export const edgecoreSchema = section({
     { filter: 'SYS/dis/upload_records', lane: 'telemetry' },
     { filter: '+/user/#', lane: 'telemetry' }
   ]).describe('Topics that become records; the first route that matches holds. Others stay local, and are counted.'),
+  twins: section({
+    reportInterval: durationMs({ max: 3_600_000 }).prefault('1s')
+      .describe('How often the twin of a device goes to the cloud at most, where its Device has no holdfast.dev/report-interval.'),
+    freshnessInterval: durationMs({ min: 1000, max: 86_400_000 }).prefault('60s')
+      .describe('How often the time of a reported value that stays the same is stored and sent, at most.'),
+    historyLane: textOf({
+      expected: 'the name of a lane that is not of high priority', pattern: /^[a-z][a-z0-9-]*$/, lengthMax: 32
+    }).prefault('telemetry').describe('Lane of the history of devices whose Device has holdfast.dev/history.')
+  }),
   disk: section({
     freeFloorBytes: bytes({ max: 2 ** 40 }).prefault('64MiB')
       .describe('Free space below which new records are refused while the backlog drains.'),
@@ -148,6 +157,16 @@ export const edgecoreSchema = section({
     code: 'custom', path: ['link', 'deadAfter'],
     message: 'expected longer than link.probeInterval, or no probe is ever answered'
   })
+}, { when: always }).superRefine(({ twins, lanes }, context) => {
+  const { historyLane } = twinParts.catch({}).parse(twins)
+  if (historyLane === undefined || !isRecord(lanes)) return
+  const lane = laneParts.safeParse((lanes as Readonly<Record<string, unknown>>)[historyLane])
+  if (lane.success && lane.data.priority !== 'high') return
+  const known = Object.entries(lanes).filter(([, value]) => laneParts.safeParse(value).data?.priority !== 'high').map(([name]) => name)
+  context.addIssue({
+    code: 'custom', path: ['twins', 'historyLane'],
+    message: `expected one of ${known.join(', ')}: a lane that is not of high priority, got ${JSON.stringify(historyLane)}`
+  })
 }, { when: always })
 
 export type EdgecoreConfig = ConfigOf<typeof edgecoreSchema>
@@ -160,6 +179,9 @@ const routeParts = z.object({
   device: z.string().optional().catch(undefined),
   lane: z.string().optional().catch(undefined)
 })
+
+const twinParts = z.object({ historyLane: z.string().optional().catch(undefined) })
+const laneParts = z.object({ priority: z.string().optional().catch(undefined) })
 
 interface RouteProblem { readonly key: 'lane' | 'device', readonly what: string }
 

@@ -16,6 +16,7 @@ import { LinuxMachine, NodeReporter } from './node-status/index.ts'
 import { LocalApi, NodeObjects, ObjectSalvage, nodeReports, openObjectTable } from './objects/index.ts'
 import { openEdgeOperations } from './ops/index.ts'
 import { Routes } from './routes.ts'
+import { NodeTwins, TwinSalvage } from './twins/index.ts'
 import { wallClockTrust } from './wall-clock-trust.ts'
 
 export interface EdgecoreComponents {
@@ -44,8 +45,10 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     log,
     salvage: async (entries, store) => {
       const objects = new ObjectSalvage(store)
+      const twins = new TwinSalvage(store)
       const broker = new BrokerSalvage(store)
-      return { ...await salvageOutbox(broker.taking(objects.taking(entries)), store), ...objects.counts, ...broker.counts }
+      const others = broker.taking(twins.taking(objects.taking(entries)))
+      return { ...await salvageOutbox(others, store), ...objects.counts, ...twins.counts, ...broker.counts }
     },
     onCommit: metrics.onCommit,
     failpoint
@@ -59,11 +62,20 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   })
   const peer = await PeerMemory.open(database.store, committer)
   const table = await openObjectTable({ suspect: database.suspect }, database.store, { committer, clock, random, log })
+  const twins = await NodeTwins.open({
+    node: identity.node,
+    reportIntervalMs: config.twins.reportInterval,
+    freshnessMs: config.twins.freshnessInterval,
+    historyLane: outbox.lane(config.twins.historyLane)!,
+    suspect: database.suspect
+  }, database.store, { committer, table, outbox, clock, random, log, clockTrusted: trust })
   database.onLow(low => {
-    outbox.refuse(low
+    const refusal = low
       ? new HoldfastError('DISK_FULL', `less than disk.freeFloorBytes (${config.disk.freeFloorBytes}) is free under ${dataDir}; ` +
         'free some space, or restore the link so that the backlog drains')
-      : undefined)
+      : undefined
+    outbox.refuse(refusal)
+    twins.refuse(refusal)
     table.hold(low)
   })
   await database.trust()
@@ -130,6 +142,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   metrics.watchDeviceApi(deviceApi)
   metrics.watchLink(link)
   metrics.watchState(link)
+  metrics.watchTwins(twins)
   metrics.watchObjects(table, localApi, reporter)
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
@@ -138,6 +151,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     await broker.reopen(store)
     await deviceApi.reopen(store)
     await table.reopen(store, suspect)
+    await twins.reopen(store, suspect)
     link.resume()
   })
   const tunnel: Service = {
@@ -153,6 +167,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     async run(signal) {
       if (!signal.aborted) await new Promise<void>(resolve => { signal.addEventListener('abort', () => resolve(), { once: true }) })
       outbox.close()
+      twins.close()
       await endpoints.withdraw()
       await database.close()
     }

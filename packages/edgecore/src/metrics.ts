@@ -6,6 +6,7 @@ import type { DeviceApi } from './http/index.ts'
 import type { Link } from './link/link.ts'
 import type { NodeReporter } from './node-status/index.ts'
 import type { LocalApi, ObjectTable } from './objects/index.ts'
+import type { NodeTwins } from './twins/index.ts'
 
 const latencyBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const
 const lane = ['lane'] as const
@@ -198,6 +199,30 @@ export const edgecoreMetrics = {
   nodeReports: {
     name: 'holdfast_edge_node_status_reports_total', kind: 'counter', help: 'Node statuses that were stored, to be sent up.'
   },
+  twinDevices: { name: 'holdfast_edge_twin_devices', kind: 'gauge', help: 'Devices of this node.' },
+  twinWrites: {
+    name: 'holdfast_edge_twin_writes_total', kind: 'counter', labels: ['section', 'source', 'outcome'],
+    help: 'Writes to twins: stored, unchanged (the same values again), or refused.'
+  },
+  twinRefused: {
+    name: 'holdfast_edge_twin_refused_total', kind: 'counter', labels: ['code'], help: 'Writes to twins that were refused, by error.'
+  },
+  twinStale: {
+    name: 'holdfast_edge_twin_stale_properties_total', kind: 'counter',
+    help: 'Reported values that were older than what is stored, and not applied.'
+  },
+  twinHistory: {
+    name: 'holdfast_edge_twin_history_records_total', kind: 'counter', help: 'Records put into the lane of the devices\' history.'
+  },
+  twinPending: {
+    name: 'holdfast_edge_twin_pending_reports', kind: 'gauge', help: 'Twins with something that waits for the interval of their reports.'
+  },
+  twinReports: {
+    name: 'holdfast_edge_twin_reports_total', kind: 'counter', help: 'Twins that were put among what goes to the cloud.'
+  },
+  twinDamaged: {
+    name: 'holdfast_edge_twin_damaged_total', kind: 'counter', help: 'Twins found damaged on the disk and dropped.'
+  },
   stateFrames: {
     name: 'holdfast_edge_state_frames_total', kind: 'counter', labels: ['direction'],
     help: 'Frames with changes of State that crossed the link.'
@@ -232,6 +257,7 @@ export type BrokerNumbers = Pick<Broker, 'counters' | 'connections' | 'subscript
   readonly persistence: Pick<Broker['persistence'], 'counters'>
 }
 export type ObjectNumbers = Pick<ObjectTable, 'sequence' | 'stats' | 'count'> & { readonly down: Pick<ObjectTable['down'], 'collections'> }
+export type TwinNumbers = Pick<NodeTwins, 'size' | 'stats' | 'reports'>
 export type LocalApiNumbers = Pick<LocalApi, 'requestsInFlight' | 'watches'>
 export type StateNumbers = Pick<Link, 'stateStats'>
 export type DeviceApiNumbers = Pick<DeviceApi, 'counters' | 'requestsInFlight' | 'idempotencyKeys'>
@@ -345,6 +371,23 @@ export class EdgecoreMetrics {
       metrics.localApiInFlight.of({}).value = api.requestsInFlight
       metrics.localApiWatches.of({}).value = api.watches
       metrics.nodeReports.of({}).value = reporter.reports
+    })
+  }
+
+  watchTwins(twins: TwinNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      const { stats, reports } = twins
+      metrics.twinDevices.of({}).value = twins.size
+      for (const { section, source, outcome, count } of stats.writes.values()) {
+        metrics.twinWrites.of({ section, source, outcome }).value = count
+      }
+      for (const [code, count] of stats.refused) metrics.twinRefused.of({ code }).value = count
+      metrics.twinStale.of({}).value = stats.staleProperties
+      metrics.twinHistory.of({}).value = stats.historyRecords
+      metrics.twinPending.of({}).value = reports.pending
+      metrics.twinReports.of({}).value = reports.puts
+      metrics.twinDamaged.of({}).value = stats.damagedTwins
     })
   }
 

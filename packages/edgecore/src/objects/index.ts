@@ -9,6 +9,8 @@ export { LocalApi } from './local-api.ts'
 export { NodeObjects } from './node-objects.ts'
 export { nodeReports } from './node-reports.ts'
 export { ObjectSalvage } from './object-salvage.ts'
+export type { ObjectChange } from './object-commit.ts'
+export { parseObject } from './object-json.ts'
 export type { ObjectTable } from './object-table.ts'
 
 /** The table of this node's objects: what comes down is an object that can be served, and pods are held. */
