@@ -105,7 +105,8 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
     stamps.set(property, {
       version: future ? versionAfter(known?.version, clock, nowMs) : entry.version,
       hash: entry.deleted === true ? undefined : hash(textOf(entry.value)),
-      replaces: future ? entry.version : undefined
+      // Kept along: a late item may still hold what was replaced.
+      replaces: future ? entry.version : known?.replaces
     })
     if (entry.deleted === true) {
       removeDesired(items, property)
