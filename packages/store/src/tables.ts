@@ -16,6 +16,8 @@ export const tables = {
   brokerWill: 0x25,
   brokerQos2Marker: 0x26,
   httpIdempotency: 0x28,
+  dmiMapper: 0x29,
+  dmiTold: 0x2a,
   objectHead: 0x30,
   objectDown: 0x31,
   objectUp: 0x32,
