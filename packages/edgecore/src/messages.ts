@@ -8,8 +8,8 @@ export interface MessageTaker {
   /**
    * Called once per message, in the turn of the event loop in which the message's own commit is gathered. What it writes it
    * writes now. Returns what the acknowledgement waits for besides; undefined: nothing. Bad content is the taker's to answer,
-   * never thrown. Throws HoldfastError `DISK_FULL` or `STORE_FAILED` where nothing can be written now, having written
-   * nothing: the message waits and is handed over again, or its connection ends without an acknowledgement.
+   * never thrown. Throws HoldfastError `DISK_FULL`, `OUTBOX_FULL` or `STORE_FAILED` where nothing can be written now, having
+   * written nothing: the message waits and is handed over again, or its connection ends without an acknowledgement.
    */
   take(topic: string, payload: Buffer): Commit | undefined
   /**

@@ -509,7 +509,7 @@ export class Broker implements PacketStreamHost, MessageBus {
     const takers = topic.takersVersion === this.#takers.version ? topic.takers : this.#takersOf(packet.topic, topic)
     if (takers.length > 0) {
       const outcome = this.#give(takers, packet)
-      if (outcome === 'disk-full' || (outcome === 'store-failed' && publisher.stream === undefined)) return false
+      if (outcome === 'no-room' || (outcome === 'store-failed' && publisher.stream === undefined)) return false
       if (typeof outcome === 'string') {
         this.#refuse(publisher, publish, outcome)
         return true
@@ -610,11 +610,11 @@ export class Broker implements PacketStreamHost, MessageBus {
   }
 
   /**
-   * What the acknowledgement waits for. `disk-full`: nothing was written. `store-failed`: perhaps by some of them.
+   * What the acknowledgement waits for. `no-room`: nothing was written. `store-failed`: perhaps by some of them.
    * `not-taken`: one of them broke.
    */
   #give(takers: readonly MessageTaker[], { topic, payload }: PublishPacket):
-    Set<Commit> | 'disk-full' | 'store-failed' | 'not-taken' {
+    Set<Commit> | 'no-room' | 'store-failed' | 'not-taken' {
     const commits = new Set<Commit>()
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
     for (const [i, taker] of takers.entries()) {
@@ -622,9 +622,9 @@ export class Broker implements PacketStreamHost, MessageBus {
         const commit = taker.take(topic, bytes)
         if (commit !== undefined) commits.add(commit)
       } catch (error) {
-        const full = hasCode(error, 'DISK_FULL')
+        const full = hasCode(error, 'DISK_FULL') || hasCode(error, 'OUTBOX_FULL')
         // Those before this one are not given the same message twice: its sender sends it again.
-        if (full || hasCode(error, 'STORE_FAILED')) return full && i === 0 ? 'disk-full' : 'store-failed'
+        if (full || hasCode(error, 'STORE_FAILED')) return full && i === 0 ? 'no-room' : 'store-failed'
         this.#components.log.error('broker: a message could not be taken', { topic, error: describeError(error) })
         return 'not-taken'
       }
@@ -637,7 +637,7 @@ export class Broker implements PacketStreamHost, MessageBus {
   #giveRetained(taker: MessageTaker, topic: string): boolean {
     const packet = this.persistence.retained(topic)
     const outcome = packet === undefined ? undefined : this.#give([taker], packet)
-    return outcome !== 'disk-full' && outcome !== 'store-failed'
+    return outcome !== 'no-room' && outcome !== 'store-failed'
   }
 
   #subscribed(client: Client, filter: string): void {

@@ -1,0 +1,2 @@
+export * from './device-topics.ts'
+export * from './limits.ts'
