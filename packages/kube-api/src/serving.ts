@@ -1,6 +1,7 @@
 // For who serves objects of a source of his own, for reading: without the object store and custom resource definitions, whose
 // loading takes a program a tenth of a second.
 export { decodeContinue, encodeContinue } from './continue-token.ts'
+export { ageColumn, ageOf, builtInResource, column, nameColumn, nameOf } from './kinds/built-in-resource.ts'
 export { builtInResources } from './kinds/built-in-resources.ts'
 export { History, OwnEvent } from './object-store-history.ts'
 export {
@@ -11,4 +12,5 @@ export { forbiddenTo, isOpenPath } from './server/authorization.ts'
 export { KubeApiServer } from './server/kube-api-server.ts'
 export { writeKubeconfig } from './server/kubeconfig.ts'
 export { StatusError } from './status-error.ts'
+export { dns1123SubdomainErrors } from './validation/names.ts'
 export { WatchHub } from './watch-hub.ts'

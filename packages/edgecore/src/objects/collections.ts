@@ -28,3 +28,12 @@ export const objectKinds: Readonly<Record<string, { readonly apiVersion: string,
   devicemodels: { apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'DeviceModel' },
   devices: { apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device' }
 } satisfies Record<DownCollection, unknown>
+
+/** Name of a collection's objects as the API has it: `pods`, `devices.devices.kubeedge.io`. */
+export function resourceOf(collection: string): string {
+  const [group] = objectKinds[collection]?.apiVersion.split('/') ?? []
+  return group === undefined || group === 'v1' ? collection : `${collection}.${group}`
+}
+
+/** The other way round. */
+export function collectionOf(resource: string): string { return resource.split('.', 1)[0]! }

@@ -1,5 +1,5 @@
 import type { KubeObject, StoredObject } from '@holdfast/kube-api'
-import { objectKinds } from './collections.ts'
+import { collectionOf, objectKinds } from './collections.ts'
 import type { ObjectTable } from './object-table.ts'
 import { ownBytes, parseObject } from './object-json.ts'
 
@@ -21,7 +21,7 @@ export function statusItem(
 
 /** Sequence of the newest change of an object that is there, or of its status; undefined: there is none. */
 export function revisionOf(table: ObjectTable, resource: string, key: string): number | undefined {
-  const sequence = resource === 'namespaces' ? table.namespaceSequence(key) : table.sequenceOf(resource, key)
+  const sequence = resource === 'namespaces' ? table.namespaceSequence(key) : table.sequenceOf(collectionOf(resource), key)
   return sequence === undefined ? undefined : Math.max(sequence, statusItem(table, resource, key)?.sequence ?? 0)
 }
 
@@ -67,8 +67,7 @@ export function composeNamespace(name: string, revision: number): StoredObject {
 export function composeLost(resource: string, key: string, revision: number): StoredObject {
   const { namespace, name } = placeOf(key)
   return stored(resource, key, revision, {
-    kind: objectKinds[resource]?.kind ?? '',
-    apiVersion: objectKinds[resource]?.apiVersion ?? '',
+    ...objectKinds[collectionOf(resource)] ?? { kind: '', apiVersion: '' },
     metadata: { name, ...namespace !== '' && { namespace }, resourceVersion: String(revision) }
   })
 }

@@ -186,7 +186,7 @@ test('discovery names what is served and nothing else', async () => {
   const resources = json['resources'] as { name: string, verbs: string[] }[]
   expect(resources.map(({ name }) => name).toSorted()).toEqual(['configmaps', 'events', 'namespaces', 'nodes', 'pods', 'secrets', 'serviceaccounts', 'services'])
   for (const { verbs } of resources) expect(verbs).toEqual(['get', 'list', 'watch'])
-  expect((await call('/apis')).json).toMatchObject({ kind: 'APIGroupList', groups: [] })
+  expect((await call('/apis')).json).toMatchObject({ kind: 'APIGroupList', groups: [{ name: 'devices.kubeedge.io' }] })
   expect((await call('/openapi/v2')).status).toBe(200)
   expect((await call('/apis/apps/v1/deployments')).status).toBe(404)
   expect(items(await call('/api/v1/events'))).toEqual([])
@@ -218,4 +218,27 @@ test('a watch from a resourceVersion that is too old is told so', async () => {
   const old = watch('/api/v1/configmaps?watch=true&resourceVersion=2')
   await old.ended
   expect(JSON.parse(old.lines[0]!)).toMatchObject({ type: 'ERROR', object: { code: 410, reason: 'Expired' } })
+})
+
+test('Devices and DeviceModels are served in their own group, with columns', async () => {
+  const { table, call, watch } = await openApi()
+  const spec = { deviceModelRef: { name: 'thermostat' }, nodeName: 'edge-1', protocol: { protocolName: 'mqtt' } }
+  await apply(table.down, batchOf('devicemodels', { 'home/thermostat': sentObject('devicemodels', 'home/thermostat', { spec: { protocol: 'mqtt' } }) }))
+  await apply(table.down, batchOf('devices', { 'home/t1': sentObject('devices', 'home/t1', { spec }) }))
+  const group = '/apis/devices.kubeedge.io/v1beta1'
+  expect((await call(group)).json['resources']).toMatchObject([{ name: 'devicemodels', verbs: ['get', 'list', 'watch'] }, { name: 'devices' }])
+  const one = await call(`${group}/namespaces/home/devices/t1`)
+  expect(one.json).toMatchObject({ apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', metadata: { name: 't1' }, spec })
+  const shown = await call(`${group}/devices`, { headers: { accept: 'application/json;as=Table;v=v1;g=meta.k8s.io' } })
+  expect(shown.json).toMatchObject({
+    columnDefinitions: [{ name: 'Name' }, { name: 'Model' }, { name: 'Protocol' }, { name: 'Age' }],
+    rows: [{ cells: ['t1', 'thermostat', 'mqtt', expect.any(String)] }]
+  })
+  const models = await call(`${group}/devicemodels`, { headers: { accept: 'application/json;as=Table;v=v1;g=meta.k8s.io' } })
+  expect(models.json).toMatchObject({ rows: [{ cells: ['thermostat', 'mqtt', expect.any(String)] }] })
+  const { lines } = watch(`${group}/devices?watch=true&resourceVersion=${table.sequence}`)
+  await apply(table.down, batchOf('devices', {}, ['home/t1']))
+  await expect.poll(() => lines.length).toBe(1)
+  expect(JSON.parse(lines[0]!)).toMatchObject({ type: 'DELETED', object: { kind: 'Device', metadata: { name: 't1' } } })
+  expect((await call(`${group}/namespaces/home/devices/t1`)).status).toBe(404)
 })

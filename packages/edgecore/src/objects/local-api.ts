@@ -8,6 +8,7 @@ import {
 } from '@holdfast/kube-api/serving'
 import type { Authorizer, Resource } from '@holdfast/kube-api'
 import { downCollections } from './collections.ts'
+import { deviceResources } from './device-resources.ts'
 import type { NodeObjects } from './node-objects.ts'
 import { loadServingCertificate } from './serving-certificate.ts'
 
@@ -76,7 +77,9 @@ export class LocalApi implements Service {
       },
       hostNames: [node]
     }, {
-      registry: new Registry(builtInResources().filter(({ group, plural }) => group === '' && served.has(plural)).map(forReading)),
+      registry: new Registry([
+        ...builtInResources().filter(({ group, plural }) => group === '' && served.has(plural)), ...deviceResources()
+      ].map(forReading)),
       objects, clock, random, log,
       authorizer: readersOnly(loopback.includes(host))
     })

@@ -7,6 +7,7 @@ import {
 import type {
   ListOptions, ObjectKey, ObjectList, ObjectSource, Selection, StoredObject, Watch, WatchEnd, WatchEvent, WatchListener, WatchOptions
 } from '@holdfast/kube-api'
+import { collectionOf, resourceOf } from './collections.ts'
 import { composeLost, composeNamespace, composeObject, resourceOfStatus, revisionOf, statusItem } from './composed-object.ts'
 import { objectLimits } from './limits.ts'
 import type { ObjectChange } from './object-commit.ts'
@@ -145,7 +146,7 @@ export class NodeObjects implements ObjectSource {
       const sequence = this.#table.namespaceSequence(key)
       return sequence === undefined ? undefined : composeNamespace(key, sequence)
     }
-    const item = await this.#table.read(resource, key)
+    const item = await this.#table.read(collectionOf(resource), key)
     if (item === undefined) return undefined
     const status = statusItem(this.#table, resource, key)
     return composeObject(resource, key, Math.max(item.sequence, status?.sequence ?? 0), item.value, status?.value)
@@ -194,7 +195,7 @@ export class NodeObjects implements ObjectSource {
 
   *#keys(resource: string): Iterable<string> {
     if (resource === 'namespaces') for (const [name] of this.#table.namespaces()) yield name
-    else for (const [key] of this.#table.heads(resource)) yield key
+    else for (const [key] of this.#table.heads(collectionOf(resource))) yield key
   }
 
   #changesAfter(resource: string, revision: number): Change[] {
@@ -277,7 +278,7 @@ export class NodeObjects implements ObjectSource {
     resource: string, key: string, revision: number, down: ObjectChange | undefined, up: ObjectChange | undefined
   ): Promise<[StoredObject | undefined, StoredObject | undefined]> {
     const status = statusItem(this.#table, resource, key)
-    const unchanged = down === undefined ? await this.#table.read(resource, key) : undefined
+    const unchanged = down === undefined ? await this.#table.read(collectionOf(resource), key) : undefined
     const after = down === undefined ? unchanged?.value : down.value
     const before = down === undefined ? unchanged?.value : down.previous
     const revisionBefore = Math.min(revision - 1, Math.max(
@@ -316,7 +317,7 @@ function changedObjects(changes: readonly ObjectChange[]): ChangedObject[] {
   const objects = new Map<string, ChangedObject>()
   for (const change of changes) {
     const { what, collection, key, sequence } = change
-    const resource = what === 'namespace' ? 'namespaces' : what === 'up' ? resourceOfStatus(collection) : collection
+    const resource = what === 'namespace' ? 'namespaces' : what === 'up' ? resourceOfStatus(collection) : resourceOf(collection)
     if (resource === undefined) continue
     const id = `${resource} ${key}`
     const known = objects.get(id)
