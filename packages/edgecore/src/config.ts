@@ -129,6 +129,14 @@ export const edgecoreSchema = section({
       expected: 'the name of a lane that is not of high priority', pattern: /^[a-z][a-z0-9-]*$/, lengthMax: 32
     }).prefault('telemetry').describe('Lane of the history of devices whose Device has holdfast.dev/history.')
   }),
+  dmi: section({
+    mode: oneOf(['socket', 'off']).prefault('socket').describe('Whether mappers can register, and are told of their devices.'),
+    socket: filePath().optional().describe('Unix socket for mappers, mode 0660, instead of dmi.sock in dataDir.'),
+    callTimeout: durationMs({ min: 100, max: 600_000 }).prefault('10s')
+      .describe('For a mapper to answer a call; past it the device or model is told again later.'),
+    callsMax: whole({ min: 1, max: 256 }).prefault(8)
+      .describe('Calls to one mapper at a time; never more than one for a device.')
+  }),
   disk: section({
     freeFloorBytes: bytes({ max: 2 ** 40 }).prefault('64MiB')
       .describe('Free space below which new records are refused while the backlog drains.'),

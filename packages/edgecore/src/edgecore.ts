@@ -6,6 +6,8 @@ import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from
 import type { LaneOptions } from '@holdfast/store'
 import { Broker, BrokerSalvage, MqttListener } from './broker/index.ts'
 import type { EdgecoreConfig } from './config.ts'
+import { DeviceTopics } from './device-topics/index.ts'
+import { Dmi, MapperMemory, MapperSalvage } from './dmi/index.ts'
 import { DeviceApi } from './http/index.ts'
 import { loadIdentity } from './identity.ts'
 import { Link } from './link/link.ts'
@@ -47,8 +49,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
       const objects = new ObjectSalvage(store)
       const twins = new TwinSalvage(store)
       const broker = new BrokerSalvage(store)
-      const others = broker.taking(twins.taking(objects.taking(entries)))
-      return { ...await salvageOutbox(others, store), ...objects.counts, ...twins.counts, ...broker.counts }
+      const mappers = new MapperSalvage(store)
+      const others = mappers.taking(broker.taking(twins.taking(objects.taking(entries))))
+      return { ...await salvageOutbox(others, store), ...objects.counts, ...twins.counts, ...broker.counts, ...mappers.counts }
     },
     onCommit: metrics.onCommit,
     failpoint
@@ -69,6 +72,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     historyLane: outbox.lane(config.twins.historyLane)!,
     suspect: database.suspect
   }, database.store, { committer, table, outbox, clock, random, log, clockTrusted: trust })
+  const memory = await MapperMemory.open(database.store, committer)
   database.onLow(low => {
     const refusal = low
       ? new HoldfastError('DISK_FULL', `less than disk.freeFloorBytes (${config.disk.freeFloorBytes}) is free under ${dataDir}; ` +
@@ -123,6 +127,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     onAcks: metrics.onMqttAcks,
     failpoint
   })
+  using deviceTopics = DeviceTopics.open({ node: identity.node }, { bus: broker, twins, clock })
   const listener = new MqttListener(mqtt, { broker, log })
   const deviceApi = await DeviceApi.open(config.http, {
     node: identity.node, store: database.store, committer, outbox, routes, clock, log, onAcks: metrics.onHttpAcks
@@ -136,6 +141,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const localApi = await LocalApi.open({
     ...config.localApi, dataDir, node: identity.node, version, platform: machine.platform
   }, { objects: new NodeObjects({ table, clock, log }), clock, random, log })
+  const dmi = await Dmi.open({
+    ...config.dmi, dataDir, callTimeoutMs: config.dmi.callTimeout
+  }, { twins, memory, isBuiltIn: () => false, clock, random, log })
   metrics.watchDatabase(database)
   metrics.watchOutbox(outbox)
   metrics.watchBroker(broker)
@@ -143,15 +151,18 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   metrics.watchLink(link)
   metrics.watchState(link)
   metrics.watchTwins(twins)
+  metrics.watchDeviceTopics(deviceTopics)
   metrics.watchObjects(table, localApi, reporter)
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
     link.pause()
     await outbox.reopen(store, suspect)
-    await broker.reopen(store)
-    await deviceApi.reopen(store)
     await table.reopen(store, suspect)
     await twins.reopen(store, suspect)
+    // Ways in last: what they write goes to twins and lanes that stand.
+    await broker.reopen(store)
+    await deviceApi.reopen(store)
+    await memory.reopen(store)
     link.resume()
   })
   const tunnel: Service = {
@@ -178,9 +189,9 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     waysIn: { mqtt: () => broker.ready },
     metrics: () => metrics.registry.expose()
   })
-  await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, localApi: localApi.url, ops: ops.url })
+  await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, dmi: dmi.url, localApi: localApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
-  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, listener], shutdown)
+  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, listener], shutdown)
 }
 
 /**

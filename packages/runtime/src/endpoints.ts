@@ -8,6 +8,8 @@ export interface Endpoints {
   readonly https?: string
   readonly mqtt?: string
   readonly http?: string
+  /** The socket for mappers, `unix:<path>`. */
+  readonly dmi?: string | undefined
   readonly localApi?: string
   /** The Kubernetes API that cloudcore serves itself. */
   readonly kubernetes?: string

@@ -3,17 +3,16 @@ import type { Server, Socket } from 'node:net'
 import { join } from 'node:path'
 import { describeError } from '@holdfast/runtime'
 import type { Clock, Log, Random, Service } from '@holdfast/runtime'
-import type { Committer, Store } from '@holdfast/store'
 import type { DeviceTwin, DeviceTwins } from '../twins/device-twins.ts'
 import type { DeviceManager, DmiCounters } from './device-manager.ts'
 import { dmiLimits as limits } from './limits.ts'
-import { MapperMemory } from './mapper-memory.ts'
+import type { MapperMemory } from './mapper-memory.ts'
 import type { MapperStatus } from './mapper-queue.ts'
 import { listenOnSocket } from './unix-socket.ts'
 
 export interface DmiOptions {
-  /** False: there is no socket, and no mapper is told anything. */
-  readonly enabled: boolean
+  /** `off`: there is no socket, and no mapper is told anything. */
+  readonly mode: 'socket' | 'off'
   /** Path of the socket; undefined: `dmi.sock` in the data directory. */
   readonly socket?: string | undefined
   readonly dataDir: string
@@ -24,8 +23,7 @@ export interface DmiOptions {
 export interface DmiComponents {
   readonly twins: DeviceTwins
   readonly isBuiltIn: (device: DeviceTwin) => boolean
-  readonly store: Store
-  readonly committer: Committer
+  readonly memory: MapperMemory
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -38,21 +36,19 @@ export interface DmiComponents {
 export class Dmi implements Service {
   readonly name = 'dmi'
   readonly counters: DmiCounters = { registrations: 0, reports: 0, refusals: new Map(), applied: 0, refused: 0, unanswered: 0 }
-  /** `unix:<path>`; undefined where it is not enabled. */
+  /** `unix:<path>`; undefined where it is off. */
   readonly url: string | undefined
   readonly #options: DmiOptions
   readonly #components: DmiComponents
-  readonly #memory: MapperMemory
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
   #loading: Promise<DeviceManager> | undefined
   #manager: DeviceManager | undefined
 
-  private constructor(options: DmiOptions, components: DmiComponents, memory: MapperMemory, path: string) {
+  private constructor(options: DmiOptions, components: DmiComponents, path: string) {
     this.#options = options
     this.#components = components
-    this.#memory = memory
-    this.url = options.enabled ? `unix:${path}` : undefined
+    this.url = options.mode === 'socket' ? `unix:${path}` : undefined
     this.#server = createServer(socket => this.#accept(socket))
     this.#server.maxConnections = limits.connections.value
   }
@@ -60,8 +56,8 @@ export class Dmi implements Service {
   /** Listens from now on. Rejects with `LISTEN_FAILED`. */
   static async open(options: DmiOptions, components: DmiComponents): Promise<Dmi> {
     const path = options.socket ?? join(options.dataDir, 'dmi.sock')
-    const dmi = new Dmi(options, components, await MapperMemory.open(components.store, components.committer), path)
-    if (!options.enabled) return dmi
+    const dmi = new Dmi(options, components, path)
+    if (options.mode === 'off') return dmi
     await listenOnSocket(dmi.#server, path)
     dmi.#server.on('error', error => components.log.warn('dmi: accepting failed', { error: error.message }))
     return dmi
@@ -70,16 +66,14 @@ export class Dmi implements Service {
   /** Mappers that have registered. */
   get mappers(): MapperStatus[] {
     if (this.#manager !== undefined) return this.#manager.mappers
-    return this.#memory.registrations.map(registration => ({ ...registration, connected: false, devices: 0, waiting: 0, failing: [] }))
+    return this.#components.memory.registrations.map(registration => ({ ...registration, connected: false, devices: 0, waiting: 0, failing: [] }))
   }
 
-  /** The store was opened anew. */
-  async reopen(store: Store): Promise<void> { await this.#memory.reopen(store) }
-
   async run(signal: AbortSignal): Promise<void> {
-    if (this.#options.enabled && this.#memory.size > 0) await this.#load()
+    const isOn = this.#options.mode === 'socket'
+    if (isOn && this.#components.memory.size > 0) await this.#load()
     if (!signal.aborted) await new Promise<void>(resolve => { signal.addEventListener('abort', () => resolve(), { once: true }) })
-    if (!this.#options.enabled) return
+    if (!isOn) return
     const closed = new Promise<void>(resolve => { this.#server.close(() => resolve()) })
     await this.#loading
     await this.#manager?.close()
@@ -88,11 +82,11 @@ export class Dmi implements Service {
   }
 
   #load(): Promise<DeviceManager> {
-    const { twins, isBuiltIn, clock, random, log } = this.#components
+    const { twins, memory, isBuiltIn, clock, random, log } = this.#components
     const { callTimeoutMs, callsMax } = this.#options
     this.#loading ??= import('./device-manager.ts').then(module => {
       this.#manager = new module.DeviceManager({ callTimeoutMs, callsMax }, {
-        twins, isBuiltIn, clock, random, log, memory: this.#memory, counters: this.counters
+        twins, memory, isBuiltIn, clock, random, log, counters: this.counters
       })
       return this.#manager
     })

@@ -1,3 +1,3 @@
 export { Dmi } from './dmi.ts'
 export type { DmiComponents, DmiOptions } from './dmi.ts'
-export { MapperSalvage } from './mapper-memory.ts'
+export { MapperMemory, MapperSalvage } from './mapper-memory.ts'
