@@ -130,7 +130,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   using deviceTopics = DeviceTopics.open({ node: identity.node }, { bus: broker, twins, clock })
   const listener = new MqttListener(mqtt, { broker, log })
   const deviceApi = await DeviceApi.open(config.http, {
-    node: identity.node, store: database.store, committer, outbox, routes, clock, log, onAcks: metrics.onHttpAcks
+    node: identity.node, store: database.store, committer, outbox, routes, twins, clock, log, onAcks: metrics.onHttpAcks
   })
   const machine = new LinuxMachine({ dataDir }, { log })
   const reporter = new NodeReporter({
@@ -157,11 +157,10 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   database.onReopened(async (store, suspect) => {
     link.pause()
     await outbox.reopen(store, suspect)
-    await table.reopen(store, suspect)
-    await twins.reopen(store, suspect)
-    // Ways in last: what they write goes to twins and lanes that stand.
     await broker.reopen(store)
     await deviceApi.reopen(store)
+    await table.reopen(store, suspect)
+    await twins.reopen(store, suspect)
     await memory.reopen(store)
     link.resume()
   })

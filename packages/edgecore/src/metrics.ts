@@ -2,6 +2,7 @@ import { MetricRegistry, processMetrics } from '@holdfast/runtime'
 import type { HistogramCell, MetricTable } from '@holdfast/runtime'
 import type { Database, Outbox } from '@holdfast/store'
 import type { Broker } from './broker/index.ts'
+import type { DeviceTopics } from './device-topics/index.ts'
 import type { DeviceApi } from './http/index.ts'
 import type { Link } from './link/link.ts'
 import type { NodeReporter } from './node-status/index.ts'
@@ -130,9 +131,12 @@ export const edgecoreMetrics = {
   },
   httpRefused: {
     name: 'holdfast_edge_http_refused_total', kind: 'counter', labels: ['code'],
-    help: 'Requests with records that were refused.'
+    help: 'Requests with records, or for twins, that were refused.'
   },
-  httpInFlight: { name: 'holdfast_edge_http_requests_in_flight', kind: 'gauge', help: 'Requests being handled.' },
+  httpInFlight: {
+    name: 'holdfast_edge_http_requests_in_flight', kind: 'gauge', help: 'Requests being handled, without watches of twins.'
+  },
+  httpWatches: { name: 'holdfast_edge_http_twin_watches', kind: 'gauge', help: 'Open watches of twins.' },
   idempotencyKeys: {
     name: 'holdfast_edge_http_idempotency_keys', kind: 'gauge', help: 'Idempotency-Keys that are remembered.'
   },
@@ -223,6 +227,16 @@ export const edgecoreMetrics = {
   twinDamaged: {
     name: 'holdfast_edge_twin_damaged_total', kind: 'counter', help: 'Twins found damaged on the disk and dropped.'
   },
+  deviceMessages: {
+    name: 'holdfast_edge_device_messages_total', kind: 'counter', labels: ['kind', 'outcome'],
+    help: 'Messages on KubeEdge\'s device topics: done, malformed, refused by the twin, of an unknown device, or for another node.'
+  },
+  devicesUnsatisfied: {
+    name: 'holdfast_edge_devices_unsatisfied', kind: 'gauge', help: 'Devices that do not report what is desired of them.'
+  },
+  deviceDeltas: {
+    name: 'holdfast_edge_device_deltas_total', kind: 'counter', help: 'Times that a device was told over MQTT what is desired of it.'
+  },
   stateFrames: {
     name: 'holdfast_edge_state_frames_total', kind: 'counter', labels: ['direction'],
     help: 'Frames with changes of State that crossed the link.'
@@ -257,10 +271,11 @@ export type BrokerNumbers = Pick<Broker, 'counters' | 'connections' | 'subscript
   readonly persistence: Pick<Broker['persistence'], 'counters'>
 }
 export type ObjectNumbers = Pick<ObjectTable, 'sequence' | 'stats' | 'count'> & { readonly down: Pick<ObjectTable['down'], 'collections'> }
+export type DeviceTopicsNumbers = Pick<DeviceTopics, 'requests' | 'deltas'>
 export type TwinNumbers = Pick<NodeTwins, 'size' | 'stats' | 'reports'>
 export type LocalApiNumbers = Pick<LocalApi, 'requestsInFlight' | 'watches'>
 export type StateNumbers = Pick<Link, 'stateStats'>
-export type DeviceApiNumbers = Pick<DeviceApi, 'counters' | 'requestsInFlight' | 'idempotencyKeys'>
+export type DeviceApiNumbers = Pick<DeviceApi, 'counters' | 'requestsInFlight' | 'watches' | 'idempotencyKeys'>
 
 /**
  * edgecore's metrics in use: made before the parts, which are watched as they come. Parts count in plain fields of their
@@ -356,6 +371,7 @@ export class EdgecoreMetrics {
       metrics.httpRecords.of({}).value = api.counters.records
       metrics.httpReplayed.of({}).value = api.counters.replayed
       for (const [code, count] of api.counters.refused) metrics.httpRefused.of({ code }).value = count
+      metrics.httpWatches.of({}).value = api.watches
       metrics.httpInFlight.of({}).value = api.requestsInFlight
       metrics.idempotencyKeys.of({}).value = api.idempotencyKeys
     })
@@ -388,6 +404,15 @@ export class EdgecoreMetrics {
       metrics.twinPending.of({}).value = reports.pending
       metrics.twinReports.of({}).value = reports.puts
       metrics.twinDamaged.of({}).value = stats.damagedTwins
+    })
+  }
+
+  watchDeviceTopics(topics: DeviceTopicsNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      for (const { kind, outcome, count } of topics.requests.values()) metrics.deviceMessages.of({ kind, outcome }).value = count
+      metrics.devicesUnsatisfied.of({}).value = topics.deltas.size
+      metrics.deviceDeltas.of({}).value = topics.deltas.told
     })
   }
 

@@ -28,10 +28,10 @@ export interface DeviceTopicsComponents {
 
 export type RequestOutcome = 'done' | 'malformed' | 'refused' | 'unknown-device' | 'other-node'
 
-/** Plain numbers; whoever serves metrics reads them. */
-export interface DeviceTopicsCounters {
-  /** By kind of request and outcome, joined by a space. */
-  readonly requests: Map<`${RequestTopic['kind']} ${RequestOutcome}`, number>
+export interface RequestCount {
+  readonly kind: RequestTopic['kind']
+  readonly outcome: RequestOutcome
+  count: number
 }
 
 /**
@@ -39,7 +39,8 @@ export interface DeviceTopicsCounters {
  * rest of the daemon says desired and reported.
  */
 export class DeviceTopics implements MessageTaker, Disposable {
-  readonly counters: DeviceTopicsCounters = { requests: new Map() }
+  /** One count for each kind and outcome that there was. */
+  readonly requests = new Map<string, RequestCount>()
   readonly #node: string
   readonly #components: DeviceTopicsComponents
   readonly #deltas: Deltas
@@ -203,8 +204,9 @@ export class DeviceTopics implements MessageTaker, Disposable {
   #publish(topic: string, payload: Buffer): void { this.#components.bus.publish({ topic, payload, qos: 0, retain: false }) }
 
   #count(kind: RequestTopic['kind'], outcome: RequestOutcome): void {
-    const { requests } = this.counters
-    requests.set(`${kind} ${outcome}`, (requests.get(`${kind} ${outcome}`) ?? 0) + 1)
+    const known = this.requests.get(`${kind} ${outcome}`)
+    if (known === undefined) this.requests.set(`${kind} ${outcome}`, { kind, outcome, count: 1 })
+    else known.count++
   }
 
   #nowMs(): number { return this.#components.clock.wallMs() }
