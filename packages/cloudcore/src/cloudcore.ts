@@ -60,7 +60,8 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   })
   const controllers = access === undefined ? undefined : new Controllers({
     access, knownApi: { path: join(authority.folder, 'kube-api'), adopt: config.kube.adopt },
-    keepPods: config.kube.mode === 'cluster' && config.kube.podsWhenAway === 'keep'
+    keepPods: config.kube.mode === 'cluster' && config.kube.podsWhenAway === 'keep',
+    api: config.kube.mode === 'embedded' ? 'embedded' : 'cluster'
   }, { links: hub, clock, random, log })
   metrics.watchHub(hub)
   metrics.watchLog(cloudLog)

@@ -30,7 +30,7 @@ class Harness implements AsyncDisposable {
   private constructor(access: KubeAccess, client: ClientNodeClient, knownApi: KnownApiOptions) {
     const [clock, random] = [new SystemClock(), new SystemRandom()]
     this.client = client
-    this.controllers = new Controllers({ access, knownApi, keepPods: false }, { links: this.links, clock, random, log: this.log })
+    this.controllers = new Controllers({ access, knownApi, keepPods: false, api: 'embedded' }, { links: this.links, clock, random, log: this.log })
     this.#run = this.controllers.run(this.#stop.signal).then(() => { this.ended = true })
   }
 
@@ -73,7 +73,7 @@ describe('what has to do with Kubernetes', () => {
     await soon(() => { expect(harness.controllers.status).toBe('in sync') })
     const { down, up } = harness.controllers.stateOf(edge)!
     expect(down.ready('nodes', '')).toBe(true)
-    expect(up.collections).toEqual(['pod-status', 'node-status'])
+    expect(up.collections).toEqual(['pod-status', 'node-status', 'twins'])
     harness.links.connect('edge-1')
     await soon(() => { expect([...down.keysFrom('nodes', '')].map(([key]) => key)).toEqual(['edge-1']) })
     expect((await harness.client.get({ kind: kubeKinds.nodes, name: 'edge-1' }))?.metadata.name).toBe('edge-1')

@@ -1,6 +1,8 @@
 import { backoffDelayMs, describeError, wait } from '@holdfast/runtime'
 import type { Clock, Log, NodeName, Random, Service } from '@holdfast/runtime'
 import type { NodeState } from '../hub/hub.ts'
+import { Devices } from '../devices/devices.ts'
+import type { DevicesOptions } from '../devices/devices.ts'
 import { NodeSources } from '../state/node-source.ts'
 import { StatusWriter, statusWriterDefaults } from '../state/status-writer.ts'
 import type { NodeLinks } from '../state/up-links.ts'
@@ -25,6 +27,8 @@ export interface ControllersOptions {
   readonly knownApi: KnownApiOptions
   /** Something evicts from nodes that are away, and is to be kept from it. */
   readonly keepPods: boolean
+  /** Whether the API shares this process, or is shared with everybody else in a cluster. */
+  readonly api: DevicesOptions['api']
 }
 
 export interface ControllersComponents {
@@ -47,6 +51,7 @@ export class Controllers implements Service {
   readonly informers: Readonly<Record<DownCollection, ListInformer>>
   readonly deviceStatuses: ListInformer
   readonly writer: StatusWriter
+  readonly devices: Devices
   readonly targets: UpTargets
   readonly leases: NodeLeases
   readonly nodeController: NodeController
@@ -61,7 +66,7 @@ export class Controllers implements Service {
   /** Why the API has no name yet. */
   #anonymous = 'not asked yet'
 
-  constructor({ access, knownApi, keepPods }: ControllersOptions, components: ControllersComponents) {
+  constructor({ access, knownApi, keepPods, api }: ControllersOptions, components: ControllersComponents) {
     const { links, clock, random } = components
     const log = components.log.with({ part: 'kubernetes' })
     this.#components = { ...components, log }
@@ -73,11 +78,15 @@ export class Controllers implements Service {
     this.informers = Object.fromEntries(downCollections.map(name =>
       [name, new ListInformer({ kind: viewKinds[name] }, { client, clock, random, log })])) as Record<DownCollection, ListInformer>
     this.deviceStatuses = new ListInformer({ kind: kubeKinds.deviceStatuses }, { client, clock, random, log })
-    const { pods, nodes } = this.informers
+    const { pods, nodes, devices, devicemodels } = this.informers
     this.#sources = new NodeSources({ informers: this.informers, clock, log })
     this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
+    this.devices = new Devices({ api }, {
+      client, devices, deviceModels: devicemodels, deviceStatuses: this.deviceStatuses, nodes, clock, random, log
+    })
     const { writer } = this
-    this.targets = new UpTargets({ collections: [podStatuses({ pods, writer }), nodeStatuses({ nodes, links, writer })], clock, log })
+    const collections = [podStatuses({ pods, writer }), nodeStatuses({ nodes, links, writer }), this.devices.twins]
+    this.targets = new UpTargets({ collections, clock, log })
     this.leases = new NodeLeases({ client, nodes, links, clock, random, log })
     this.deletions = new PodDeletions({ client, pods, nodes, links, clock, random, log })
     this.tolerations = keepPods ? new NodeTolerations({ client, pods, nodes, clock, random, log }) : undefined
@@ -133,6 +142,7 @@ export class Controllers implements Service {
     this.leases.close()
     this.targets.close()
     this.#sources.close()
+    this.devices.close()
     this.writer.close()
     await this.#client.close()
     await Promise.allSettled(parts)

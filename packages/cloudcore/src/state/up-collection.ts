@@ -5,6 +5,7 @@ import { mergedNodeStatus, mergedPodStatus, placeOf, readReport, recordedVersion
 import type { StatusReport } from './status-document.ts'
 import type { StatusDecision, StatusDropReason, StatusWriter } from './status-writer.ts'
 import type { NodeLinks } from './up-links.ts'
+import { boundNode } from './view-references.ts'
 
 /** What is written of one item, or when there is none any more. */
 export interface UpItem {
@@ -21,6 +22,8 @@ export interface UpCollection {
   readonly name: string
   /** Of the objects that items are recorded on. Keys are the objects'. */
   readonly informer: Informer
+  /** Of what else items are decided by: none is taken before these have synced, too. */
+  readonly references: readonly Informer[]
   readonly writer: StatusWriter
   /** An item that meets no object is kept until there is one: a node may say it before the object is made. */
   readonly waitsForObjects: boolean
@@ -41,14 +44,13 @@ export function recordOf(collection: UpCollection, node: NodeName, object: KubeO
 
 /** The node that a Pod or a Device is bound to. */
 export function nodeOf(object: KubeObject | undefined): string | undefined {
-  const nodeName = (object?.['spec'] as { readonly nodeName?: unknown } | undefined)?.nodeName
-  return typeof nodeName === 'string' && nodeName !== '' ? nodeName : undefined
+  return object === undefined ? undefined : boundNode(object)
 }
 
 /** Statuses of Pods (STA-35). */
 export function podStatuses({ pods, writer }: { readonly pods: Informer, readonly writer: StatusWriter }): UpCollection {
   return {
-    name: 'pod-status', informer: pods, writer, waitsForObjects: false,
+    name: 'pod-status', informer: pods, references: [], writer, waitsForObjects: false,
     nodeOf, isExpected: () => false,
     read: (node, key, version, value) => {
       const report = readReport(node, 'pod-status', key, value)
@@ -80,7 +82,7 @@ export interface NodeStatusesComponents {
 export function nodeStatuses({ nodes, links, writer }: NodeStatusesComponents): UpCollection {
   const gone = ([object]: readonly (KubeObject | undefined)[]): StatusDropReason | undefined => object === undefined ? 'gone' : undefined
   return {
-    name: 'node-status', informer: nodes, writer, waitsForObjects: true,
+    name: 'node-status', informer: nodes, references: [], writer, waitsForObjects: true,
     nodeOf: ({ metadata }) => metadata.name, isExpected: () => false,
     read: (node, key, version, value) => {
       const report = readReport(node, 'node-status', key, value)

@@ -5,7 +5,7 @@ import { stateDigest } from '@holdfast/sync'
 import type { StateBatch, StateTarget } from '@holdfast/sync'
 import { isLateVersion, objectKey, versionText } from './status-document.ts'
 import { statusLimits } from './status-limits.ts'
-import type { StatusDecision, StatusOutcome, StatusWrite } from './status-writer.ts'
+import type { StatusOutcome, StatusWrite } from './status-writer.ts'
 import { recordOf } from './up-collection.ts'
 import type { UpCollection, UpItem } from './up-collection.ts'
 
@@ -45,14 +45,18 @@ export class UpTargets {
     for (const collection of collections) {
       for (const object of collection.informer.objects()) this.#index(collection, undefined, object)
     }
-    this.#unsubscribe = collections.map(collection => collection.informer.subscribe({
-      onChange: (before, after) => {
-        for (const node of this.#index(collection, before, after)) {
-          this.#targets.get(node as NodeName)?.changed(collection, before, after)
-        }
-      },
-      onPosition: () => { this.#look() }
-    }))
+    const onPosition = (): void => { this.#look() }
+    this.#unsubscribe = collections.flatMap(collection => [
+      collection.informer.subscribe({
+        onChange: (before, after) => {
+          for (const node of this.#index(collection, before, after)) {
+            this.#targets.get(node as NodeName)?.changed(collection, before, after)
+          }
+        },
+        onPosition
+      }),
+      ...collection.references.map(informer => informer.subscribe({ onPosition }))
+    ])
   }
 
   /** The node's; the same one for as long as this lasts. */
@@ -273,7 +277,9 @@ class UpTarget implements StateTarget {
   }
 
   /** STA-32: what was taken in before is written or given up, and what the cluster holds is known. */
-  #isSettled({ collection, pending }: Held): boolean { return pending.size === 0 && collection.informer.synced }
+  #isSettled({ collection: { informer, references }, pending }: Held): boolean {
+    return pending.size === 0 && informer.synced && references.every(({ synced }) => synced)
+  }
 
   #tell(held: Held): Buffer {
     const { known } = held
@@ -311,9 +317,9 @@ class UpTarget implements StateTarget {
     if (early !== undefined) this.#write(held, key, early.bytes, early.write)
   }
 
-  #write(held: Held, key: string, bytes: number, { places, decide }: Pick<StatusWrite, 'places' | 'decide'>): void {
+  #write(held: Held, key: string, bytes: number, made: Pick<StatusWrite, 'places' | 'decide'>): void {
     const write: StatusWrite = {
-      places, lane: this.#node, decide, settled: outcome => { this.#settled(held, key, write, outcome) }
+      ...made, lane: this.#node, settled: outcome => { this.#settled(held, key, write, outcome) }
     }
     held.early.delete(key)
     this.#pendingBytes += bytes - (held.pending.get(key)?.bytes ?? 0)
@@ -321,29 +327,29 @@ class UpTarget implements StateTarget {
     held.collection.writer.put(write)
   }
 
-  #put(held: Held, key: string, version: string, { places, refusal, next }: UpItem): Pick<StatusWrite, 'places' | 'decide'> {
+  #put(held: Held, key: string, version: string, item: UpItem): Pick<StatusWrite, 'places' | 'decide'> {
     const decide: StatusWrite['decide'] = (objects, isRead) => {
-      const reason = refusal(objects, isRead)
+      const reason = item.refusal(objects, isRead)
       if (reason !== undefined) return { kind: 'drop', reason }
       const there = recordOf(held.collection, this.#node, objects[0])
       if (there !== undefined && isLateVersion(version, there)) return { kind: 'drop', reason: 'recorded' }
       if (this.#isForeign(held, key, there, version)) return { kind: 'drop', reason: 'overtaken' }
-      return next(objects)
+      return item.next(objects)
     }
-    return { places, decide }
+    return { places: item.places, decide }
   }
 
   /** The node has no such item any more: the object says so, its status stays as it is. */
-  #remove(held: Held, key: string, { places, refusal, next }: UpItem): Pick<StatusWrite, 'places' | 'decide'> {
-    const decide = (objects: readonly (KubeObject | undefined)[], isRead: boolean): StatusDecision => {
-      const reason = refusal(objects, isRead)
+  #remove(held: Held, key: string, item: UpItem): Pick<StatusWrite, 'places' | 'decide'> {
+    const decide: StatusWrite['decide'] = (objects, isRead) => {
+      const reason = item.refusal(objects, isRead)
       if (reason !== undefined) return { kind: 'drop', reason }
       const there = recordOf(held.collection, this.#node, objects[0])
       if (there === undefined) return { kind: 'drop', reason: 'recorded' }
       if (there !== held.known.get(key)) return { kind: 'drop', reason: 'overtaken' }
-      return next(objects)
+      return item.next(objects)
     }
-    return { places, decide }
+    return { places: item.places, decide }
   }
 
   /** Of another epoch, and not what both sides went by: nobody here knows which of the two came first (STA-31). */

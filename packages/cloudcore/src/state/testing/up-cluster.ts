@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import { SystemClock } from '@holdfast/runtime'
 import type { Clock, Timer } from '@holdfast/runtime'
@@ -58,7 +59,10 @@ export type Fault =
 
 export interface RequestMade { readonly verb: string, readonly place: string, readonly body: unknown, readonly atMs: number }
 
-/** A Kubernetes API in memory, with faults. Pods and Nodes take annotations with a status, as the real one does. */
+/**
+ * A Kubernetes API in memory, with faults. Pods and Nodes take annotations with a status, as the real one does; custom kinds have
+ * a status subresource where `subresources` says so, and otherwise a status like any other member.
+ */
 export class ScriptedCluster implements KubeClient {
   readonly objects = new Map<string, KubeObject>()
   readonly requests: RequestMade[] = []
@@ -67,6 +71,10 @@ export class ScriptedCluster implements KubeClient {
   revision = 100
   latencyMs = 0
   fault: (verb: string, place: ObjectPlace) => Fault | undefined = () => undefined
+  /** Custom kinds that have a status subresource, by plural. */
+  readonly subresources = new Set<string>()
+  /** Members of statuses that a definition drops, by plural. */
+  readonly dropped = new Map<string, readonly string[]>()
   /** Runs in mid-write, before it lands. */
   beforeWrite: (place: ObjectPlace) => void = () => {}
   readonly #clock: Clock
@@ -120,7 +128,10 @@ export class ScriptedCluster implements KubeClient {
     const place = { kind, namespace: object.metadata.namespace, name: object.metadata.name! }
     return this.#request('create', place, object, () => {
       if (this.at(place) !== undefined) throw refusal('create', 409, { reason: 'AlreadyExists', message: 'already exists' })
-      this.set(place, () => structuredClone(object))
+      const { status, ...rest } = structuredClone(object)
+      const metadata = { ...rest.metadata, ...isCustom(kind) && { generation: 1 } }
+      const isKept = status !== undefined && !(isCustom(kind) && this.#hasSubresource(kind))
+      this.set(place, () => ({ ...rest, metadata, ...isKept && { status: this.#keptStatus(kind, status as JsonObject) } }) as KubeObject)
       return structuredClone(this.at(place)!)
     })
   }
@@ -142,12 +153,32 @@ export class ScriptedCluster implements KubeClient {
       if (resourceVersion !== undefined && resourceVersion !== current.metadata.resourceVersion) {
         throw refusal('patch', 409, { reason: 'Conflict', message: 'the object has been modified' })
       }
-      const part: JsonObject = {
-        metadata: rest, ...subresource === undefined ? spec !== undefined && { spec } : status !== undefined && { status }
+      const isStatus = subresource !== undefined
+      if (isStatus && isCustom(place.kind) && !this.#hasSubresource(place.kind)) {
+        throw refusal('patch', 404, { reason: 'NotFound', message: 'no such subresource' })
       }
-      this.set(place, object => merge(object as unknown as JsonObject, part) as unknown as KubeObject)
+      const takesStatus = isStatus || !this.#hasSubresource(place.kind)
+      const part: JsonObject = {
+        ...(!isStatus || !isCustom(place.kind)) && { metadata: rest }, ...!isStatus && spec !== undefined && { spec },
+        ...takesStatus && status !== undefined && { status }
+      }
+      this.set(place, object => {
+        const made = merge(object as unknown as JsonObject, part) as unknown as KubeObject
+        if (isObject(made['status'])) made['status'] = this.#keptStatus(place.kind, made['status'])
+        // Everything but the metadata counts, and a status where it is none of its own.
+        const counts = ({ metadata: _, status: state, ...others }: KubeObject): unknown =>
+          ({ ...others, ...!this.#hasSubresource(place.kind) && { state } })
+        if (!isCustom(place.kind) || isDeepStrictEqual(counts(made), counts(object!))) return made
+        return { ...made, metadata: { ...made.metadata, generation: (made.metadata.generation ?? 0) + 1 } }
+      })
       return structuredClone(this.at(place)!)
     })
+  }
+
+  #hasSubresource(kind: KubeKind): boolean { return !isCustom(kind) || this.subresources.has(kind.plural) }
+
+  #keptStatus({ plural }: KubeKind, status: JsonObject): JsonObject {
+    return Object.fromEntries(Object.entries(status).filter(([name]) => this.dropped.get(plural)?.includes(name) !== true))
   }
 
   delete(place: ObjectPlace, options: { readonly gracePeriodSeconds?: number, readonly uid?: string } = {}): Promise<void> {
@@ -240,6 +271,8 @@ export function newNode(name: string): KubeObject {
 function keyOf({ kind, namespace, name }: ObjectPlace): string {
   return `${kind.plural} ${namespace === undefined ? '' : `${namespace}/`}${name}`
 }
+
+const isCustom = ({ group }: KubeKind): boolean => group.includes('.') && !group.endsWith('.k8s.io')
 
 function attempt(work: () => unknown): void {
   try {
