@@ -171,5 +171,5 @@ function actualOf(held: DeviceTwin | undefined, write: TwinWrite, property: stri
   if (held === undefined) return 'none'
   if (property === undefined || write.section === 'state' || write.section === 'both') return etagOf(held)
   const entry = held.twin[write.section].get(property)
-  return entry === undefined ? 'none' : formatVersion(entry.version)
+  return entry === undefined || entry.deleted ? 'none' : formatVersion(entry.version)
 }

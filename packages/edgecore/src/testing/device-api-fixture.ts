@@ -7,6 +7,7 @@ import type { EdgecoreConfig } from '../config.ts'
 import { Routes } from '../routes.ts'
 import type { RouteRule } from '../routes.ts'
 import { DeviceApi } from '../http/device-api.ts'
+import type { DeviceTwins } from '../twins/device-twins.ts'
 
 export const telemetryLane: LaneOptions = {
   priority: 'normal', bytesMax: 64 * 1024 * 1024, ageMaxMs: undefined, overflow: 'reject', commitIntervalMs: 0,
@@ -51,6 +52,8 @@ export interface HeldRecord {
 
 export interface EdgeOptions {
   readonly store?: Store
+  /** Default: there are none. */
+  readonly twins?: DeviceTwins
   readonly lanes?: Readonly<Record<string, LaneOptions>>
   readonly rules?: readonly RouteRule[]
   readonly http?: Partial<EdgecoreConfig['http']>
@@ -65,6 +68,11 @@ export interface Edge extends AsyncDisposable {
   readonly url: string
   /** What the outbox holds, oldest first, as `GET /v1/records?encoding=utf8` shows it. */
   records(): Promise<HeldRecord[]>
+}
+
+const noTwins: DeviceTwins = {
+  size: 0, get: () => undefined, all: () => [], subscribe: () => () => {},
+  write: () => { throw new Error('there is no device') }
 }
 
 /** An outbox over `store` and a device API in front of it, on a free port. */
@@ -82,6 +90,7 @@ export async function openEdge(options: EdgeOptions = {}): Promise<Edge> {
   const routes = new Routes({ rules, lane: name => outbox.lane(name) })
   const api = await DeviceApi.open({ ...http, port: 0, ...options.http }, {
     node: parseNodeName('edge-1')!, store, committer, outbox, routes, clock, log: silentLog,
+    twins: options.twins ?? noTwins,
     ...options.onAcks === undefined ? {} : { onAcks: options.onAcks }
   })
   const { url } = api
