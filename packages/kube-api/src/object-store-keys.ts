@@ -3,6 +3,7 @@ import { HoldfastError } from '@holdfast/runtime'
 import { tables } from '@holdfast/store'
 import type { KubeObject } from './object.ts'
 import type { ObjectKey, StoredObject } from './object-store-types.ts'
+import type { Resource } from './resource.ts'
 
 /** First byte of every value; a release opens what older ones wrote. */
 const formatVersion = 1
@@ -76,13 +77,15 @@ export function decodeRevision(value: Buffer): number | undefined {
 }
 
 /** What goes to the disk under `key`, and the stored form, whose `json` is part of it. */
-export function encodeObject(place: ObjectKey, key: Buffer, revision: number, object: KubeObject): [Buffer, StoredObject] {
+export function encodeObject(
+  place: ObjectKey, key: Buffer, revision: number, object: KubeObject, shownBy?: Resource
+): [Buffer, StoredObject] {
   const text = JSON.stringify(object)
   const value = Buffer.allocUnsafeSlow(headBytes + Buffer.byteLength(text))
   value.write(text, headBytes)
   writeHead(key, value, revision)
   const { resource, namespace, name } = place
-  return [value, { resource, namespace, name, revision, object, json: value.subarray(headBytes) }]
+  return [value, { resource, namespace, name, revision, object, json: value.subarray(headBytes), shownBy }]
 }
 
 /** Undefined where the bytes are damaged. Throws HoldfastError `OBJECT_FORMAT_NEWER`. */

@@ -1,4 +1,5 @@
 import type { KubeObject } from './object.ts'
+import type { Resource } from './resource.ts'
 
 /** Names one object whatever its version: `configmaps`, `default`, `settings`. */
 export interface ObjectKey {
@@ -19,12 +20,14 @@ export interface StoredObject extends ObjectKey {
   readonly object: KubeObject
   /** JSON text of `object`, UTF-8, encoded once, when it was written. */
   readonly json: Buffer
+  /** The resource that would show it just so, known of what was written since the start; nothing is to be worked out then. */
+  readonly shownBy?: Resource | undefined
 }
 
 /** What a write is to do, decided from the newest state of the object. */
 export type WriteDecision =
   /** `resourceVersion` is set by the store; the object belongs to the store from now on. An equal one changes nothing. */
-  | { readonly kind: 'put', readonly object: KubeObject }
+  | { readonly kind: 'put', readonly object: KubeObject, readonly shownBy?: Resource | undefined }
   /** No object here from now on. */
   | { readonly kind: 'delete' }
   | { readonly kind: 'none' }

@@ -297,10 +297,10 @@ export class ObjectStore implements ObjectWriter {
       case 'put': {
         if (previous !== undefined && equalJson(content(decision.object), content(previous.object))) return undefined
         const revision = this.#assigned + 1
-        const { object } = decision
+        const { object, shownBy } = decision
         const place = diskKey(key)
         const stamped = { ...object, metadata: { ...object.metadata, resourceVersion: String(revision) } }
-        const [diskValue, stored] = encodeObject(key, place, revision, stamped)
+        const [diskValue, stored] = encodeObject(key, place, revision, stamped, shownBy)
         this.#refuseAtBound(key, stored, previous)
         this.#assigned = revision
         this.#objects += previous === undefined ? 1 : 0

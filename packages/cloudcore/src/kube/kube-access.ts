@@ -46,17 +46,20 @@ export class KubeConnection {
   /** The TLS material of `#dispatcher`, as text. */
   #material = ''
   #reading: Promise<Credentials> | undefined
+  /** They cannot change, and are read once. */
+  readonly #areFixed: boolean
 
-  private constructor(library: Library, config: KubeConfig) {
+  private constructor(library: Library, config: KubeConfig, areFixed: boolean) {
     this.#library = library
     this.#config = config
+    this.#areFixed = areFixed
     this.server = config.getCurrentCluster()!.server.replace(/\/+$/, '')
   }
 
   /** Loads the library and tries the credentials. Rejects with `KUBE_CONFIG_INVALID`. */
   static async open(access: KubeAccess): Promise<KubeConnection> {
     const library = await loadKubeLibrary()
-    const connection = new KubeConnection(library, await loadConfig(library, access))
+    const connection = new KubeConnection(library, await loadConfig(library, access), access.kind === 'given')
     try {
       await connection.credentials()
     } catch (error) {
@@ -70,7 +73,7 @@ export class KubeConnection {
    * for all who ask meanwhile.
    */
   credentials(): Promise<Credentials> {
-    this.#reading ??= this.#read().finally(() => { this.#reading = undefined })
+    this.#reading ??= this.#read().finally(() => { if (!this.#areFixed) this.#reading = undefined })
     return this.#reading
   }
 

@@ -27,8 +27,8 @@ export interface HttpHostOptions {
 
 export interface HttpExchange {
   readonly request: IncomingMessage
-  /** Aborts when the client is gone or the server stops. */
-  readonly signal: AbortSignal
+  /** Aborts when the exchange is over, whether or not the client has its answer, or the server stops. */
+  readonly signal: () => AbortSignal
   /** The whole body. Rejects with StatusError 413 past the bound. */
   readonly body: () => Promise<Buffer>
 }
@@ -47,6 +47,7 @@ export interface ApiReply {
 export type ApiHandler = (exchange: HttpExchange) => Promise<ApiReply>
 
 const chunkBytes = 65_536
+const isOver = new Error('the exchange is over')
 const bodyRefusals: BodyRefusals = { tooLarge: bodyTooLarge, cutShort: () => badRequest('the body was cut short') }
 
 export class HttpHost implements AsyncDisposable {
@@ -124,12 +125,13 @@ export class HttpHost implements AsyncDisposable {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const gone = new AbortController()
-    const leave = (): void => gone.abort(new Error('the client is gone'))
+    const leave = (): void => gone.abort(isOver)
     response.on('close', leave).on('error', leave)
     try {
       const reply = await this.#handler({
         request,
-        signal: AbortSignal.any([gone.signal, this.#stop.signal]),
+        // Made where somebody waits for it: it takes as long as all else here.
+        signal: () => AbortSignal.any([gone.signal, this.#stop.signal]),
         body: () => readBody(request, response, limits.bodyBytesMax.value, bodyRefusals)
       })
       if (this.#stop.signal.aborted) response.setHeader('connection', 'close')

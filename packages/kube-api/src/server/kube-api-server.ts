@@ -121,7 +121,7 @@ export class KubeApiServer implements Service, AsyncDisposable {
       // Whoever has the store has logged the failed write; a line for each request that meets it would say no more.
       if (hasCode(error, 'STORE_FAILED')) return refusal(internalError((error as HoldfastError).message))
       const { method, url } = exchange.request
-      if (!exchange.signal.aborted) {
+      if (!exchange.signal().aborted) {
         this.#components.log.error('a request failed', {
           method, path: url, error: describeError(error),
           ...error instanceof Error && !(error instanceof HoldfastError) && { stack: error.stack }
@@ -233,7 +233,7 @@ export class KubeApiServer implements Service, AsyncDisposable {
     }
     const reply = this.#reads.watch(request)
     this.#watchesOf.set(user.name, own + 1)
-    request.signal.addEventListener('abort', () => release(this.#watchesOf, user.name), { once: true })
+    request.signal().addEventListener('abort', () => release(this.#watchesOf, user.name), { once: true })
     return reply
   }
 

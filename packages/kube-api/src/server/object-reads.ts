@@ -91,7 +91,8 @@ export class ObjectReads {
   }
 
   watch(request: ObjectRequest): ApiReply {
-    const { query, headers, signal } = request
+    const { query, headers } = request
+    const signal = request.signal()
     const sendInitialEvents = parseBoolean(query, 'sendInitialEvents')
     const form = negotiate(headers.accept, forms, false)
     if (form === 'table' && sendInitialEvents === true) {

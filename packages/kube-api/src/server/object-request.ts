@@ -17,6 +17,6 @@ export interface ObjectRequest {
   readonly headers: IncomingHttpHeaders
   /** The whole body. Rejects with StatusError 413 past the bound. */
   readonly body: () => Promise<Buffer>
-  /** Aborts when the client is gone or the server stops. */
-  readonly signal: AbortSignal
+  /** Aborts when the exchange is over, whether or not the client has its answer, or the server stops. */
+  readonly signal: () => AbortSignal
 }

@@ -29,7 +29,7 @@ export class ObjectView {
   get groupVersion(): string { return this.#groupVersion }
 
   of(stored: StoredObject): StoredObject {
-    if (!this.#served.isCustom) return stored
+    if (!this.#served.isCustom || stored.shownBy === this.#served.resource) return stored
     let shown = this.#shown.get(stored)
     if (shown === undefined) {
       shown = this.#convert(stored)

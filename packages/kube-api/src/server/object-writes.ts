@@ -6,7 +6,7 @@ import type { ObjectKey, ObjectWriter, StoredObject, WriteDecision, WriteResult 
 import { applyJsonPatch } from '../patch/json-patch.ts'
 import { applyMergePatch } from '../patch/merge-patch.ts'
 import { applyStrategicMergePatch } from '../patch/strategic-merge-patch.ts'
-import { resourceName, type DecodedObject, type FieldValidation, type Subresource } from '../resource.ts'
+import { resourceName, type DecodedObject, type FieldValidation, type Resource, type Subresource } from '../resource.ts'
 import { StatusError } from '../status-error.ts'
 import { invalidObject, invalidValue } from '../validation/causes.ts'
 import type { ApiReply } from './http-host.ts'
@@ -76,7 +76,7 @@ export class ObjectWrites {
             throw alreadyExists(request.resource, name, current.object.metadata.deletionTimestamp !== undefined)
           }
           this.#admitInNamespace(request, name)
-          return { kind: 'put', object: created }
+          return { kind: 'put', object: created, shownBy: shownBy(request) }
         }, options.dryRun)
         return this.#shown(request, result, warnings, 201)
       } catch (error) {
@@ -124,7 +124,7 @@ export class ObjectWrites {
         isCreated = resource.allowsCreateOnUpdate === true && Number(resourceVersion) === 0
         if (!isCreated) throw notFound(resource, target.name!)
         this.#admitInNamespace(request, target.name!)
-        return { kind: 'put', object: this.#created(request, object) }
+        return { kind: 'put', object: this.#created(request, object), shownBy: shownBy(request) }
       }
       const currentUid = current.object.metadata.uid ?? ''
       if (uid !== '' && uid !== currentUid) {
@@ -295,7 +295,8 @@ export class ObjectWrites {
     resource.prepareForUpdate(next, current, target.subresource as Subresource | undefined)
     const causes = resource.validate(next, current)
     if (causes.length > 0) throw invalidObject(resource, target.name!, causes)
-    return released(this.#storedForm(request, next))
+    const decision = released(this.#storedForm(request, next))
+    return decision.kind === 'put' ? { ...decision, shownBy: shownBy(request) } : decision
   }
 
   #storedForm({ resource, storageVersion }: ObjectRequest, object: KubeObject): KubeObject {
@@ -389,6 +390,11 @@ export class ObjectWrites {
     const hex = bytes.toString('hex')
     return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
   }
+}
+
+/** What a resource has taken in, it would show as it is, where the version that is stored is its own. */
+function shownBy({ resource, storageVersion }: ObjectRequest): Resource | undefined {
+  return resource.version === storageVersion ? resource : undefined
 }
 
 const isObject = (value: Json): value is JsonObject =>
