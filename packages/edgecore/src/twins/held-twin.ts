@@ -61,7 +61,7 @@ export function modelKeyOf(device: KubeObject): string | undefined {
 
 /** What differs between two of the values that one device had. */
 export function changeBetween(id: DeviceId, before: DeviceTwin | undefined, after: DeviceTwin | undefined): TwinChange {
-  const past = before?.uid === after?.uid ? before : undefined
+  const past = after === undefined || before?.uid === after.uid ? before : undefined
   return {
     id, before, after,
     desired: changedNames(past?.twin.desired, after?.twin.desired),

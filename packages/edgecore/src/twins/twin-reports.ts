@@ -79,10 +79,15 @@ export class TwinReports {
   consider(held: HeldTwin): void {
     const pacing = this.#pacings.get(held.id) ?? this.#begin(held, undefined)
     const monotonicMs = this.#components.clock.monotonicMs()
-    const endMs = pacing.sentMs + this.#intervalMs(pacing)
     pacing.held = held
+    if (pacing.sent !== undefined && pacing.sent.uid !== held.uid) {
+      // What is said there is of another device (TWN-36).
+      this.#put(pacing)
+      return
+    }
+    const endMs = pacing.sentMs + this.#intervalMs(pacing)
     // Under way already, as early as may be.
-    if (pacing.timer !== undefined && pacing.dueMs <= endMs && pacing.sent?.uid === held.uid) return
+    if (pacing.timer !== undefined && pacing.dueMs <= endMs) return
     const urgency = urgencyOf(pacing, this.#options.node)
     if (urgency === undefined) {
       this.#disarm(pacing)
