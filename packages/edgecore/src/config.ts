@@ -86,6 +86,12 @@ export const edgecoreSchema = section({
     offlineQueueBytesMax: bytes({ max: 2 ** 32 }).prefault('1MiB')
       .describe('Bytes kept for a client that is away; the newest beyond it are dropped, and counted.')
   }),
+  mappers: section({
+    mqtt: oneOf(['built-in', 'external']).prefault('built-in')
+      .describe('Who serves Devices of protocol mqtt: edgecore itself, or a mapper that registers over DMI.'),
+    http: oneOf(['built-in', 'external']).prefault('built-in')
+      .describe('Who serves Devices of protocol http: edgecore itself, or a mapper that registers over DMI.')
+  }),
   http: section({
     ...listenSettings('127.0.0.1', 10_555),
     bodyBytesMax: bytes({ min: 1024, max: 2 ** 26 }).prefault('1MiB').describe('Longest request body; past it 413.'),

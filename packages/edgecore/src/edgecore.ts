@@ -13,6 +13,7 @@ import { loadIdentity } from './identity.ts'
 import { Link } from './link/link.ts'
 import { PeerMemory } from './link/peer-memory.ts'
 import { WebSocketDialer } from './link/web-socket-dialer.ts'
+import { HttpProtocol, Mappers, MqttProtocol } from './mappers/index.ts'
 import { EdgecoreMetrics } from './metrics.ts'
 import { LinuxMachine, NodeReporter } from './node-status/index.ts'
 import { LocalApi, NodeObjects, ObjectSalvage, nodeReports, openObjectTable } from './objects/index.ts'
@@ -128,9 +129,13 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     failpoint
   })
   using deviceTopics = DeviceTopics.open({ node: identity.node }, { bus: broker, twins, clock })
+  const httpDevices = new HttpProtocol({ clock, random })
+  const mappers = Mappers.open({}, {
+    protocols: [new MqttProtocol({ bus: broker }), httpDevices].filter(({ name }) => config.mappers[name] === 'built-in'), twins, clock, log
+  })
   const listener = new MqttListener(mqtt, { broker, log })
   const deviceApi = await DeviceApi.open(config.http, {
-    node: identity.node, store: database.store, committer, outbox, routes, twins, clock, log, onAcks: metrics.onHttpAcks
+    node: identity.node, store: database.store, committer, outbox, routes, twins, clock, log, reports: httpDevices, onAcks: metrics.onHttpAcks
   })
   const machine = new LinuxMachine({ dataDir }, { log })
   const reporter = new NodeReporter({
@@ -143,7 +148,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   }, { objects: new NodeObjects({ table, clock, log }), clock, random, log })
   const dmi = await Dmi.open({
     ...config.dmi, dataDir, callTimeoutMs: config.dmi.callTimeout
-  }, { twins, memory, isBuiltIn: () => false, clock, random, log })
+  }, { twins, memory, isBuiltIn: device => mappers.serves(device), clock, random, log })
   metrics.watchDatabase(database)
   metrics.watchOutbox(outbox)
   metrics.watchBroker(broker)
@@ -190,7 +195,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   })
   await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, dmi: dmi.url, localApi: localApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
-  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, listener], shutdown)
+  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, mappers, listener], shutdown)
 }
 
 /**

@@ -4,6 +4,8 @@ import type { Committer, Outbox, OutboxLane, Store } from '@holdfast/store'
 import type { EdgecoreConfig } from '../config.ts'
 import type { Resolution } from '../routes.ts'
 import type { DeviceTwins } from '../twins/device-twins.ts'
+import type { DeviceReports } from '../mappers/index.ts'
+import { deviceReportRoute } from './device-report.ts'
 import { IdempotencyKeys } from './idempotency.ts'
 import { httpLimits } from './limits.ts'
 import { recordsRoute } from './records.ts'
@@ -19,6 +21,8 @@ export interface DeviceApiComponents {
   readonly outbox: Outbox
   readonly routes: { resolve(topic: string): Resolution<OutboxLane> }
   readonly twins: DeviceTwins
+  /** What devices send of their own accord; undefined: no mapper takes that. */
+  readonly reports?: DeviceReports
   readonly clock: Clock
   readonly log: Log
   /** Told of acknowledgements: how many records, and how long their commit took. */
@@ -47,7 +51,7 @@ export class DeviceApi implements Service {
 
   /** Listens; `config` is the section `http`. Rejects with `LISTEN_FAILED`, or with the store's errors. */
   static async open(config: EdgecoreConfig['http'], components: DeviceApiComponents): Promise<DeviceApi> {
-    const { node, store, committer, outbox, routes, twins, clock, log, onAcks } = components
+    const { node, store, committer, outbox, routes, twins, reports, clock, log, onAcks } = components
     const counters: TelemetryCounters = { records: 0, requests: 0, replayed: 0, refused: new Map() }
     const keys = await IdempotencyKeys.open({ ageMs: config.idempotencyAge, keysMax: config.idempotencyKeysMax }, store, {
       uptimeMs: () => outbox.uptimeMs()
@@ -78,7 +82,10 @@ export class DeviceApi implements Service {
         sink: outbox, routes, keys, clock, counters, ...onAcks === undefined ? {} : { onAcks }
       }),
       recordsRoute({ node, readersMax }, { outbox, failure: () => committer.failure, log }),
-      ...twinRoutes.routes
+      ...twinRoutes.routes,
+      ...reports === undefined ? [] : [deviceReportRoute(config, {
+        reports, clock, refused: counters.refused, ...onAcks !== undefined && { onAck: latencyMs => onAcks(1, latencyMs) }
+      })]
     ], { log })
     return new DeviceApi(server, keys, twinRoutes, counters)
   }
