@@ -403,9 +403,17 @@ export class MapperQueue {
     this.#look(item)
     // Devices wait for their model, and a model's removal for its devices.
     if (item.kind === 'model') for (const id of this.#users.get(item.id) ?? []) this.#look(this.#item(`device/${id}`))
-    const model = modelBefore === item.model || modelBefore === undefined ? undefined : this.#items.get(`model/${modelBefore}`)
-    if (model !== undefined) this.#look(model)
+    else this.#lookAtModels(item, modelBefore)
     this.#pump()
+  }
+
+  /** A device is gone, or was told with another model than before: that one may go. */
+  #lookAtModels({ holding, model }: Item, before: string | undefined): void {
+    const left = before === undefined || before === model ? undefined : this.#items.get(`model/${before}`)
+    if (left !== undefined) this.#look(left)
+    // A device that an earlier process told: with which model is not known.
+    if (holding.kind !== 'nothing' || before !== undefined) return
+    for (const each of this.#items.values()) if (each.kind === 'model' && !this.#users.has(each.id)) this.#look(each)
   }
 
   #applied(item: Item, telling: Telling): void {
