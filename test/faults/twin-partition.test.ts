@@ -21,6 +21,7 @@ describe('twins on both sides of a cut', () => {
       for (const name of names) await system.wantOnNode(name, { mode: `round-${round}` })
       await until('the devices do it', async () => (await Promise.all(names.map(name => system.onNode(name))))
         .every(({ properties }) => properties['mode']?.reported?.value === `round-${round}`))
+      await until('what they did waits to be sent', async () => await metricOf(system.edge, 'holdfast_edge_twin_pending_reports') === 0)
       await system.wantInCloud('gauge-3', { target: String(round) })
       // Only what the cloud wants of it changes: the node has nothing to say of it until it has heard that.
       system.link.heal()

@@ -8,7 +8,7 @@ import { isFull, kubernetesOf } from './state-system.ts'
 import { TwinSystem } from './twin-system.ts'
 
 /** Everything of the twins but what is being written: which devices the node knows, and whether they can be used. */
-async function devicesOn(system: TwinSystem): Promise<number> { return await metricOf(system.edge, 'holdfast_edge_twins') }
+async function devicesOn(system: TwinSystem): Promise<number> { return await metricOf(system.edge, 'holdfast_edge_twin_devices') }
 
 /** Restarts cloudcore while its API is as it is, and waits until it says `not ready` of the node that is back. */
 async function restartsNotReady(system: TwinSystem): Promise<void> {
