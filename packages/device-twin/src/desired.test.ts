@@ -126,11 +126,11 @@ describe('what a node set', () => {
       { name: 'a', visitors: {}, desired: { value: '{"on":true}', metadata: { note: 'kept', type: 'json' } } }, { name: 'b', desired: { value: '1' } },
       { name: 'c', desired: { value: '2.5', metadata: { type: 'float' } } }
     ])
-    expect(cloud.stamped).toEqual({ a: '{"on":true}@10.0', b: '"1"@0.1', c: '2.5@10.0' })
+    expect(cloud.stamped).toEqual({ a: '{"on":true}@10.0', b: '"1"@0.1', c: '2.5@10.0', d: 'deleted@0.0' })
     cloud.nowMs += 5
     cloud.write([{ name: 'a', desired: { value: 'x' } }])
     cloud.reconcile(node)
-    expect(cloud.stamped).toEqual({ a: '"x"@10.1', b: 'deleted@10.2', c: 'deleted@10.3' })
+    expect(cloud.stamped).toEqual({ a: '"x"@10.1', b: 'deleted@10.2', c: 'deleted@10.3', d: 'deleted@0.0' })
   })
 
   test('and deleted goes, with the item that it brought', () => {

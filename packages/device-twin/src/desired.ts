@@ -22,7 +22,7 @@ export function desiredOfDevice(
   device: KubeJson, rules: DeviceRules, hash: Hash
 ): ReadonlyMap<string, Entry & { readonly replaces?: Version }> {
   const stamps = readStamps(device)
-  const texts = desiredTexts(device, rules)
+  const texts = desiredTexts(device, rules, stamps, hash)
   const entries = new Map<string, Entry & { readonly replaces?: Version }>()
   for (const [property, { version, hash: stamped, replaces }] of stamps) {
     const said = texts.get(property)
@@ -75,7 +75,7 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
     stamps.set(property, { version: versionAfter(known?.version, clock, nowMs), hash: stamped, replaces: known?.replaces })
   }
 
-  const texts = desiredTexts(device, rules)
+  const texts = desiredTexts(device, rules, before, hash)
   const isStamped = (property: string, text: string): boolean => before.get(property)?.hash === hash(text)
   for (const [property, { text, value }] of texts) {
     const wrong = desiredProblem(property, value, rules)
@@ -90,12 +90,11 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
   for (const [property, { hash: stamped }] of before) {
     if (stamped !== undefined && !texts.has(property)) stamp(property, undefined)
   }
-  const specStamped = !sameStamps(before, stamps)
 
   let written = false
   for (const [property, entry] of node ?? []) {
     const known = stamps.get(property)
-    if (known === undefined ? entry.deleted === true : !isNews(entry.version, known)) continue
+    if (known !== undefined && !isNews(entry.version, known)) continue
     const future = entry.version.time > nowMs + twinLimits.aheadMs.value
     if (entry.deleted !== true && !room.take(property, entry.value)) {
       invalid.set(property, Room.problem)
@@ -109,21 +108,21 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
       replaces: future ? entry.version : known?.replaces
     })
     if (entry.deleted === true) {
-      removeDesired(items, property)
+      written = removeDesired(items, property) || written
       invalid.delete(property)
     } else {
       setDesired(items, property, entry, rules)
-      const wrong = desiredProblem(property, entry.value, rules)
+      written = true
+      const wrong = desiredProblem(property, valueOfText(textOf(entry.value), rules.properties?.get(property)), rules)
       if (wrong === undefined) invalid.delete(property)
       else invalid.set(property, wrong)
     }
-    written = true
   }
 
-  const trimmed = dropOldTombstones(stamps)
+  dropOldTombstones(stamps)
   return {
-    properties: items, annotation: formatStamps(stamps), changed: specStamped || written || trimmed,
-    invalid: [...invalid].map(([property, message]) => ({ property, message }))
+    properties: items, annotation: formatStamps(stamps), changed: written || !sameStamps(before, stamps),
+    invalid: [...invalid].toSorted(([a], [b]) => a < b ? -1 : 1).map(([property, message]) => ({ property, message }))
   }
 }
 
@@ -148,7 +147,9 @@ interface DesiredText {
 }
 
 /** The first desired value of each property in the spec. */
-function desiredTexts(device: KubeJson, rules: DeviceRules): ReadonlyMap<string, DesiredText> {
+function desiredTexts(
+  device: KubeJson, rules: DeviceRules, stamps: ReadonlyMap<string, Stamp>, hash: Hash
+): ReadonlyMap<string, DesiredText> {
   const texts = new Map<string, DesiredText>()
   const seen = new Set<string>()
   for (const item of propertyItems(device)) {
@@ -156,7 +157,8 @@ function desiredTexts(device: KubeJson, rules: DeviceRules): ReadonlyMap<string,
     const { name, desired } = item
     seen.add(name)
     const text = isRecord(desired) ? desired['value'] : undefined
-    if (!isRecord(desired) || typeof text !== 'string' || saysNothing(text, name, rules)) continue
+    if (!isRecord(desired) || typeof text !== 'string') continue
+    if (text === '' && stamps.get(name)?.hash !== hash('') && mustSaySomething(name, rules)) continue
     const metadata = desired['metadata']
     const type = isRecord(metadata) && isTypeName(metadata['type']) ? metadata['type'] : undefined
     texts.set(name, { text, type, value: valueOfText(text, rules.properties?.get(name), type) })
@@ -164,9 +166,8 @@ function desiredTexts(device: KubeJson, rules: DeviceRules): ReadonlyMap<string,
   return texts
 }
 
-/** KubeEdge's manifests write an empty text where they desire nothing (TWN-13). */
-function saysNothing(text: string, property: string, { properties }: DeviceRules): boolean {
-  if (text !== '') return false
+/** KubeEdge's manifests write an empty text where they desire nothing (TWN-13): here it cannot be meant. */
+function mustSaySomething(property: string, { properties }: DeviceRules): boolean {
   const rule = properties?.get(property)
   return rule !== undefined
     && (rule.access === 'ReadOnly' || (rule.type !== undefined && rule.type !== 'STRING' && rule.type !== 'STREAM' && rule.type !== 'BYTES'))
@@ -199,22 +200,24 @@ function setDesired(items: Json[], property: string, { value, type }: Entry, rul
   else items[at] = next
 }
 
-function removeDesired(items: Json[], property: string): void {
+/** False where there was none. */
+function removeDesired(items: Json[], property: string): boolean {
   const at = items.findIndex(item => isRecord(item) && item['name'] === property)
-  if (at < 0) return
-  const { desired: _, ...rest } = items[at] as { readonly [member: string]: Json }
+  if (at < 0) return false
+  const { desired, ...rest } = items[at] as { readonly [member: string]: Json }
+  if (desired === undefined) return false
   if (Object.keys(rest).length === 1) items.splice(at, 1)
   else items[at] = rest
+  return true
 }
 
 /** TWN-3: as many tombstones as the live properties leave room for, the latest ones. */
-function dropOldTombstones(stamps: Map<string, Stamp>): boolean {
+function dropOldTombstones(stamps: Map<string, Stamp>): void {
   const surplus = stamps.size - twinLimits.properties.value
-  if (surplus <= 0) return false
+  if (surplus <= 0) return
   const oldest = [...stamps].filter(([, { hash }]) => hash === undefined)
     .toSorted(([, a], [, b]) => compareVersions(a.version, b.version)).slice(0, surplus)
   for (const [property] of oldest) stamps.delete(property)
-  return oldest.length > 0
 }
 
 /** What desired values alone may take of a twin (TWN-3). */

@@ -12,7 +12,9 @@ test('a version is later than all that its clock gave or observed, whatever the 
   own.observe({ time: 3000, counter: 9, origin: 'cloud/00000000' })
   expect(own.next(2001)).toMatchObject({ time: 9000, counter: 8 })
   own.reset()
-  expect(own.next(2002)).toMatchObject({ time: 2002, counter: 0 })
+  expect(own.next(2002)).toMatchObject({ time: 2002, counter: 9 })
+  own.reset()
+  expect(own.next(2002)).toMatchObject({ time: 2002, counter: 10 })
 })
 
 test('a clock that was driven to the end of its numbers goes on within them', () => {

@@ -42,6 +42,10 @@ export class HybridClock {
   readonly #origin: string
   #time = 0
   #counter = 0
+  /** The highest counter that it gave. */
+  #given = 0
+  /** Where counting begins at a new time: above what was given before a reset, at times that may come again. */
+  #first = 0
 
   /** `start`: 8 hexadecimal digits, new at each start, so that a disk that went back gives no version twice. */
   constructor(writer: string, start: string) { this.#origin = `${writer}/${start}` }
@@ -53,19 +57,24 @@ export class HybridClock {
     this.#counter = counter
   }
 
-  /** Forgets what it observed, for `observe` of what is left: a version from the future was taken back (TWN-16). */
+  /**
+   * Forgets what it observed, for `observe` of what is left: a version from the future was taken back (TWN-16). Gives no version
+   * again that it gave before.
+   */
   reset(): void {
     this.#time = 0
     this.#counter = 0
+    this.#first = this.#given < componentMax ? this.#given + 1 : 0
   }
 
   /** `nowMs` undefined: the wall clock is not trusted, and the counter ticks from the highest version known. */
   next(nowMs: number | undefined): Version {
     const { time, counter } = nowMs !== undefined && nowMs >= this.#time + 1
-      ? { time: Math.min(Math.floor(nowMs), componentMax), counter: 0 }
+      ? { time: Math.min(Math.floor(nowMs), componentMax), counter: this.#first }
       : tick(this.#time, this.#counter)
     this.#time = time
     this.#counter = counter
+    this.#given = Math.max(this.#given, counter)
     return { time, counter, origin: this.#origin }
   }
 }
