@@ -24,8 +24,8 @@ export interface DeltaComponents {
 interface Unsatisfied {
   device: DeviceTwin
   wanted: ReadonlyMap<string, Json>
-  /** Times that it was told this delta. */
-  times: number
+  /** Times that it was waited for since it was told anew, or came. */
+  waits: number
   dueMs: number
 }
 
@@ -84,7 +84,7 @@ export class Deltas {
       const unsatisfied = this.#unsatisfied.get(id)
       if (unsatisfied === undefined || !this.#tellOne(unsatisfied, filter, tell)) continue
       // It is here: it does not wait for what became of an earlier time.
-      unsatisfied.times = 0
+      unsatisfied.waits = 0
       this.#wait(unsatisfied)
     }
   }
@@ -106,7 +106,7 @@ export class Deltas {
       known.device = device
       return
     }
-    const unsatisfied = { device, wanted, times: 0, dueMs: 0 }
+    const unsatisfied = { device, wanted, waits: 0, dueMs: 0 }
     this.#unsatisfied.set(id, unsatisfied)
     if (when === 'later') this.#wait(unsatisfied)
     else {
@@ -123,7 +123,7 @@ export class Deltas {
 
   #wait(unsatisfied: Unsatisfied): void {
     const { firstRetryMs, retryMaxMs } = this.#options
-    unsatisfied.dueMs = this.#components.clock.monotonicMs() + Math.min(firstRetryMs * 2 ** unsatisfied.times, retryMaxMs)
+    unsatisfied.dueMs = this.#components.clock.monotonicMs() + Math.min(firstRetryMs * 2 ** unsatisfied.waits++, retryMaxMs)
   }
 
   #arm(): void {
@@ -159,7 +159,6 @@ export class Deltas {
       for (const message of this.#messages(unsatisfied)) this.#components.bus.publish({ ...message, qos: 0, retain: false })
       this.told++
       this.#wait(unsatisfied)
-      unsatisfied.times++
     }
   }
 
