@@ -31,7 +31,7 @@ async function setUp({ store = new MemoryStore(), callsMax = 8 } = {}) {
     clock, memory, mapper, devices, counters, committer, begin,
     get queue() { return queue },
     put: (...twins: DeviceTwin[]): void => { for (const twin of twins) devices.set(twin.id, twin) },
-    async change(id: string, twin?: DeviceTwin): Promise<void> {
+    change: async (id: string, twin?: DeviceTwin): Promise<void> => {
       if (twin === undefined) devices.delete(id)
       else devices.set(id, twin)
       queue.changed(id)
