@@ -73,6 +73,11 @@ export function changeBetween(id: DeviceId, before: DeviceTwin | undefined, afte
   }
 }
 
+/** Nothing but versions and times differs, if anything. */
+export function isNone({ desired, reported, stateChanged, specChanged }: TwinChange): boolean {
+  return desired.length + reported.length === 0 && !stateChanged && !specChanged
+}
+
 type Entries = ReadonlyMap<string, Entry>
 
 function changedNames(before: Entries = noEntries, after: Entries = noEntries): string[] {

@@ -10,7 +10,7 @@ import type { ObjectChange, ObjectTable } from '../objects/index.ts'
 import { parseObject } from '../objects/index.ts'
 import { TwinRefused, parseDeviceId } from './device-twins.ts'
 import type { DeviceId, DeviceTwin, DeviceTwins, TwinChange, TwinWrite, TwinWriting, WriteSource } from './device-twins.ts'
-import { alignTwin, changeBetween, modelKeyOf } from './held-twin.ts'
+import { alignTwin, changeBetween, isNone, modelKeyOf } from './held-twin.ts'
 import type { Aligned, HeldTwin } from './held-twin.ts'
 import { encodeStoredTwin, twinKey } from './twin-format.ts'
 import type { StoredTwin } from './twin-format.ts'
@@ -293,6 +293,7 @@ export class NodeTwins implements DeviceTwins {
   #tell(id: DeviceId, before: HeldTwin | undefined, after: HeldTwin | undefined): void {
     if (before === after || this.#listeners.size === 0) return
     const change = changeBetween(id, before, after)
+    if (before !== undefined && after !== undefined && isNone(change) && before.twin.revision === after.twin.revision) return
     for (const listener of this.#listeners) listener(change)
   }
 

@@ -1,0 +1,264 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { SystemClock, silentLog } from '@holdfast/runtime'
+import { LevelStore, MemoryStore, tables, writeSynced } from '@holdfast/store'
+import type { Store, StoreEntry, WriteOp } from '@holdfast/store'
+import { contentVersion } from '@holdfast/sync'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { GatedStore } from '../testing/device-api-fixture.ts'
+import { HandClock } from '../testing/hand-clock.ts'
+import { itemKey } from '../objects/object-format.ts'
+import { sealValue } from '../sealed-value.ts'
+import type { DeviceId, TwinChange } from './device-twins.ts'
+import { decodeStoredTwin, twinKey } from './twin-format.ts'
+import { TwinSalvage } from './twin-salvage.ts'
+import { desired, device, durable, openTwins, reported, stamped, startMs, valuesOf } from './testing/twin-harness.ts'
+import type { TwinsHarness, TwinsHarnessOptions } from './testing/twin-harness.ts'
+
+const ids = ['default/a', 'default/b', 'default/c'] as DeviceId[]
+const [a, b] = ids as [DeviceId, DeviceId]
+
+async function open(store: Store, options: Partial<TwinsHarnessOptions> = {}): Promise<TwinsHarness> {
+  const harness = await openTwins(store, { clock: new HandClock(startMs), ...options })
+  onTestFinished(() => harness[Symbol.asyncDispose]())
+  return harness
+}
+
+const wanting = (id: string, value = 'on', uid = `uid-${id}`) => stamped(device(id, { uid, properties: [{ name: 'n', desired: { value } }] }))
+
+/** Three devices, each desired `n` = on and reported `n` = 1, all durable. */
+async function filled(store: Store, options: Partial<TwinsHarnessOptions> = {}): Promise<TwinsHarness> {
+  const harness = await open(store, options)
+  await harness.receive(Object.fromEntries(ids.map(id => [id, wanting(id)])))
+  await Promise.all(ids.map(id => durable(harness.twins.write(id, reported({ n: 1 }), 'mqtt'))))
+  return harness
+}
+
+const flip = (bytes: Buffer): Buffer => {
+  const flipped = Buffer.from(bytes)
+  flipped[flipped.length >> 1]! ^= 1
+  return flipped
+}
+
+async function harm(store: Store, ...keys: readonly Buffer[]): Promise<void> {
+  const ops: WriteOp[] = []
+  for (const key of keys) ops.push({ type: 'put', key, value: flip((await store.get(key))!) })
+  await writeSynced(store, ops)
+}
+
+describe('a start', () => {
+  test('finds everything as it was, and writes nothing', async () => {
+    const store = new MemoryStore()
+    const first = await filled(store)
+    const before = [...first.twins.all()]
+    await first[Symbol.asyncDispose]()
+    const { twins, committer } = await open(store, { seed: 2 })
+    expect([...twins.all()]).toEqual(before)
+    await committer.flush()
+    expect(committer.stats.commits).toBe(0)
+  })
+
+  test('brings twins in line with Devices that came, changed and went behind a crash', async () => {
+    const store = new MemoryStore()
+    const first = await filled(store)
+    const stale = new Map<DeviceId, Buffer>()
+    for (const id of ids) stale.set(id, (await store.get(twinKey(id)))!)
+    await first.receive({ [a]: undefined, [b]: wanting(b, 'off', 'another'), 'default/d': wanting('default/d') })
+    await first[Symbol.asyncDispose]()
+    // As if the twins' part of it had not been written any more.
+    await writeSynced(store, [
+      ...[...stale].map(([id, value]) => ({ type: 'put' as const, key: twinKey(id), value })),
+      { type: 'del', key: twinKey('default/d' as DeviceId) }
+    ])
+    const { twins } = await open(store, { seed: 2 })
+    expect([...twins.all()].map(({ id, uid }) => [id, uid])).toEqual([
+      [b, 'another'], ['default/c', 'uid-default/c'], ['default/d', 'uid-default/d']
+    ])
+    expect([valuesOf(twins, b, 'desired'), valuesOf(twins, b, 'reported')]).toEqual([{ n: 'off' }, {}])
+    expect(await store.get(twinKey(a))).toBeUndefined()
+    const again = decodeStoredTwin(twinKey(b), (await store.get(twinKey(b)))!)
+    expect(again).toMatchObject({ uid: 'another' })
+  })
+
+  test('L11: a damaged twin is dropped, counted, and begins anew with what is desired', async () => {
+    const store = new MemoryStore()
+    await (await filled(store))[Symbol.asyncDispose]()
+    await harm(store, twinKey(b))
+    const { twins } = await open(store, { seed: 2 })
+    expect(twins.stats.damagedTwins).toBe(1)
+    expect(ids.map(id => valuesOf(twins, id, 'reported'))).toEqual([{ n: 1 }, {}, { n: 1 }])
+    expect(valuesOf(twins, b, 'desired')).toEqual({ n: 'on' })
+  })
+
+  test('not knowing is not deleting: a twin whose Device is damaged waits for it to come again', async () => {
+    const store = new MemoryStore()
+    await (await filled(store))[Symbol.asyncDispose]()
+    await harm(store, itemKey(tables.objectDown, 'devices', a), itemKey(tables.objectDown, 'devices', b))
+    const harness = await open(store, { seed: 2 })
+    const { twins, receive, committer } = harness
+    expect(twins.size).toBe(1)
+    await receive({ [a]: wanting(a) }, { synced: false })
+    expect(valuesOf(twins, a, 'reported')).toEqual({ n: 1 })
+    // With the last of it the cloud says that there is no other one.
+    await receive({ [a]: wanting(a, 'off') })
+    await committer.flush()
+    expect(twins.size).toBe(2)
+    expect(await store.get(twinKey(b))).toBeUndefined()
+    expect(harness.table.upItem('twins', b)).toBeUndefined()
+  })
+
+  test('refuses what a newer release wrote, with a sentence', async () => {
+    const store = new MemoryStore()
+    await (await filled(store))[Symbol.asyncDispose]()
+    const key = twinKey(a)
+    await writeSynced(store, [{ type: 'put', key, value: sealValue(key, Buffer.from([2, 0, 0])) }])
+    await expect(openTwins(store, { clock: new HandClock(startMs), seed: 2 })).rejects.toMatchObject({
+      code: 'TWINS_NEWER', message: expect.stringContaining('format 2') as string
+    })
+  })
+})
+
+describe('a Device that turns out damaged while the daemon runs', () => {
+  test('stays, with its twin, until the cloud has said what there is', async () => {
+    const store = new MemoryStore()
+    const { twins, table, receive } = await filled(store)
+    await harm(store, itemKey(tables.objectDown, 'devices', a), itemKey(tables.objectDown, 'devices', b))
+    await table.down.digest('devices')
+    expect(table.count('devices')).toBe(1)
+    expect(twins.size).toBe(3)
+    await durable(twins.write(a, reported({ n: 2 }), 'mqtt'))
+    await receive({ [a]: wanting(a) })
+    expect([...twins.all()].map(({ id }) => id)).toEqual([a, 'default/c'])
+    expect(valuesOf(twins, a, 'reported')).toEqual({ n: 2 })
+  })
+})
+
+describe('a store that fails', () => {
+  async function failing() {
+    const store = new GatedStore()
+    const harness = await filled(store)
+    const told: TwinChange[] = []
+    harness.twins.subscribe(change => { told.push(change) })
+    const reopen = async (suspect = false) => {
+      store.mode = 'pass'
+      await harness.outbox.reopen(store, suspect)
+      await harness.table.reopen(store, suspect)
+      await harness.twins.reopen(store, suspect)
+      harness.committer.resume(store)
+    }
+    return { ...harness, store, told, reopen }
+  }
+
+  test('drops what was not durable, refuses writes meanwhile, and goes on', async () => {
+    const { twins, store, told, reopen, failures } = await failing()
+    store.mode = 'fail'
+    const lost = [2, 3].map(n => durable(twins.write(a, reported({ n }), 'mqtt')))
+    for (const { status } of await Promise.allSettled(lost)) expect(status).toBe('rejected')
+    expect(failures).toHaveLength(1)
+    expect(valuesOf(twins, a, 'reported')).toEqual({ n: 1 })
+    expect(() => twins.write(a, reported({ n: 4 }), 'mqtt')).toThrow(expect.objectContaining({ code: 'STORE_FAILED' }))
+    expect(twins.write(a, reported({ n: 1 }), 'mqtt').kind).toBe('unchanged')
+    await reopen()
+    expect(told).toEqual([])
+    await durable(twins.write(a, reported({ n: 5 }), 'mqtt'))
+    expect(valuesOf(twins, a, 'reported')).toEqual({ n: 5 })
+    expect(told).toMatchObject([{ id: a, reported: ['n'] }])
+  })
+
+  test('what a failed commit left behind counts', async () => {
+    const { twins, store, told, reopen } = await failing()
+    const written: WriteOp[][] = []
+    const { inner } = store
+    const original = inner.write.bind(inner)
+    inner.write = (ops, _options, onDone) => {
+      written.push([...ops])
+      queueMicrotask(() => onDone(new Error('the disk went away')))
+    }
+    await expect(durable(twins.write(a, reported({ n: 2 }), 'mqtt'))).rejects.toThrow('the disk went away')
+    inner.write = original
+    await writeSynced(inner, written[0]!)
+    await reopen()
+    expect(valuesOf(twins, a, 'reported')).toEqual({ n: 2 })
+    expect(told).toMatchObject([{ id: a, reported: ['n'] }])
+    expect(twins.write(a, reported({ n: 2 }), 'mqtt').kind).toBe('unchanged')
+  })
+
+  test('what was acknowledged and is not there any more is written again', async () => {
+    const { twins, store, told, reopen, receive } = await failing()
+    const before = await store.get(twinKey(a))
+    await durable(twins.write(a, reported({ n: 2 }), 'mqtt'))
+    await writeSynced(store.inner, [
+      { type: 'put', key: twinKey(a), value: before! }, { type: 'del', key: twinKey(b) },
+      { type: 'del', key: itemKey(tables.objectDown, 'devices', 'default/c') }
+    ])
+    told.length = 0
+    await reopen(true)
+    expect(ids.map(id => valuesOf(twins, id, 'reported'))).toEqual([{ n: 2 }, { n: 1 }, { n: 1 }])
+    expect(told).toEqual([])
+    expect(decodeStoredTwin(twinKey(a), (await store.get(twinKey(a)))!)!.twin.reported.get('n')!.value).toBe(2)
+    expect(await store.get(twinKey(b))).toBeDefined()
+    await receive({ [a]: wanting(a, 'off') })
+    expect([...twins.all()].map(({ id }) => id)).toEqual([a, b])
+  })
+
+  test('a Device that comes with a failing commit is not there, and comes again', async () => {
+    const { twins, store, reopen, receive } = await failing()
+    store.mode = 'fail'
+    await expect(receive({ 'default/d': wanting('default/d') })).rejects.toThrow('no such luck')
+    expect(twins.size).toBe(3)
+    await reopen()
+    await receive({ 'default/d': wanting('default/d') })
+    expect(valuesOf(twins, 'default/d' as DeviceId, 'desired')).toEqual({ n: 'on' })
+  })
+
+  test('a Device is durable and its twin is not: opening the store again brings it in', async () => {
+    const { twins, store, reopen, table } = await failing()
+    const original = store.write.bind(store)
+    let writes = 0
+    store.write = (...args) => {
+      if (++writes === 2) store.mode = 'fail'
+      original(...args)
+    }
+    const value = Buffer.from(JSON.stringify(wanting('default/d')))
+    await new Promise<void>((resolve, reject) => table.down.apply({
+      collection: 'devices', puts: [{ key: 'default/d', version: contentVersion(value), value }], deletes: [], synced: false, position: ''
+    }, error => { if (error === undefined) resolve(); else reject(error) }))
+    await expect.poll(() => store.mode).toBe('fail')
+    store.write = original
+    expect(twins.size).toBe(3)
+    await reopen()
+    expect(valuesOf(twins, 'default/d' as DeviceId, 'desired')).toEqual({ n: 'on' })
+  })
+})
+
+test('L11: a salvage takes over what is sound, counts the rest, and passes on what is no twin', async () => {
+  const store = new MemoryStore()
+  await (await filled(store))[Symbol.asyncDispose]()
+  await harm(store, twinKey(b))
+  const salvaged = new MemoryStore()
+  const salvage = new TwinSalvage(salvaged)
+  const everything = await store.scan({ gte: Buffer.from([0]), lt: Buffer.from([0xff]), bytesMax: 1 << 24 })
+  const passed: StoreEntry[] = []
+  for await (const entry of salvage.taking((async function* () { yield* everything })())) passed.push(entry)
+  expect(salvage.counts).toEqual({ twins: 2, damagedTwins: 1 })
+  expect(passed.length).toBe(everything.length - 3)
+  await writeSynced(salvaged, passed.map(entry => ({ type: 'put' as const, ...entry })))
+  const { twins } = await open(salvaged, { suspect: true, seed: 2 })
+  expect(ids.map(id => valuesOf(twins, id, 'reported'))).toEqual([{ n: 1 }, {}, { n: 1 }])
+})
+
+test('over LevelDB, desired and reported values survive restarts without a network', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-twins-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  for (let n = 0; n < 8; n++) {
+    const store = await LevelStore.open({ path: join(folder, 'db') })
+    await using harness = await openTwins(store, { clock: new SystemClock(), seed: n, log: silentLog })
+    const { twins, receive } = harness
+    if (n === 0) await receive(Object.fromEntries(ids.map(id => [id, wanting(id)])))
+    else expect([valuesOf(twins, a, 'reported'), valuesOf(twins, b, 'desired')]).toEqual([{ n: n - 1 }, { n: n - 1 }])
+    await Promise.all([twins.write(a, reported({ n }), 'mqtt'), twins.write(b, desired({ n }), 'http')].map(durable))
+    await harness[Symbol.asyncDispose]()
+    await store.close()
+  }
+})
