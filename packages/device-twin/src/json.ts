@@ -60,6 +60,12 @@ export function measure(value: unknown): Measured {
   return { bytes: meter.bytes }
 }
 
+/** Neither a Map nor a Date, nor what else JSON makes something else of. */
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
 const bytesMax = twinLimits.valueBytes.value
 const depthMax = twinLimits.valueDepth.value
 
@@ -87,6 +93,7 @@ class ValueMeter {
         if (value === null) this.#count(4)
         else if (depth === depthMax) this.problem ??= problems.deep
         else if (Array.isArray(value)) this.#addArray(value, depth)
+        else if (!isPlain(value)) this.problem ??= problems.json
         else this.#addObject(value, depth)
         return
       default:

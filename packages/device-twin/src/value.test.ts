@@ -127,7 +127,7 @@ describe('bounds of a value', () => {
     expect(parseJsonValue('{"a":{"__proto__":1}}')).toMatchObject({ error: { code: 'TWIN_VALUE', rule: 'no member __proto__' } })
     expect(rules('\ud800')).toBe('Unicode text')
     expect(rules({ '\udc00x': 1 })).toBe('Unicode text')
-    for (const value of [NaN, Infinity, undefined, 1n, () => 1, Symbol('x'), [undefined]]) expect(rules(value)).toContain('finite number')
+    for (const value of [NaN, Infinity, undefined, 1n, () => 1, Symbol('x'), [undefined], new Map(), new Date(0)]) expect(rules(value)).toContain('finite number')
   })
 
   test('a text that is no JSON, or too long, is refused with a sentence', () => {
