@@ -54,6 +54,23 @@ export const edgecoreSchema = section({
     .describe('Folder of the database, the identity and the endpoints.'),
   server: tunnelUrl().optional().describe('Tunnel of the cloud, instead of the one that the node joined.'),
   mqtt: section({
+    mode: oneOf(['embedded', 'external']).prefault('embedded')
+      .describe('Whether devices publish to edgecore itself, or to another broker that edgecore is a client of.'),
+    external: section({
+      url: textOf({
+        expected: 'a URL such as mqtt://127.0.0.1:1883 or mqtts://broker.example:8883', pattern: /^mqtts?:\/\/[^\s/?#@]+\/?$/,
+        accepts: text => URL.canParse(text) && new URL(text).port !== '0', lengthMax: 512
+      }).optional().describe('Broker that edgecore is a client of, where mqtt.mode is external.'),
+      clientId: textOf({
+        expected: 'printable characters', pattern: /^[\x21-\x7e]+$/, lengthMax: 128
+      }).optional().describe('Names the session that the broker keeps for edgecore; without it holdfast-<node>.'),
+      username: textOf({ expected: 'a name', pattern: /^[^\0]+$/, lengthMax: 256 }).optional()
+        .describe('User at the broker; without it edgecore logs in as nobody.'),
+      passwordFile: filePath().optional().describe('File with the user\'s password.'),
+      caFile: filePath().optional().describe('CA of the broker\'s certificate, PEM; without it those that the system trusts.'),
+      certificateFile: filePath().optional().describe('Certificate that edgecore shows to the broker, PEM.'),
+      keyFile: filePath().optional().describe('Private key of that certificate, PEM.')
+    }),
     ...listenSettings('127.0.0.1', 1883),
     packetBytesMax: bytes({ min: 1024, max: 328_704 }).prefault('257KiB')
       .describe('Longest packet: a record of 256 KiB and its header. The connection is closed at a longer one.'),
@@ -164,6 +181,19 @@ export const edgecoreSchema = section({
       context.addIssue({ code: 'custom', path: ['routes', i, key], message: what })
     }
   }
+}, { when: always }).superRefine(({ mqtt }, context) => {
+  const read = mqttParts.safeParse(mqtt)
+  if (!read.success) return
+  const { mode, external: { url, username, passwordFile, certificateFile, keyFile } } = read.data
+  const problem = (setting: string, message: string): void => {
+    context.addIssue({ code: 'custom', path: ['mqtt', 'external', setting], message })
+  }
+  if (mode === 'external' && url === undefined) {
+    problem('url', 'expected the URL of the broker, such as mqtt://127.0.0.1:1883, since mqtt.mode is external')
+  }
+  if (passwordFile !== undefined && username === undefined) problem('username', 'expected a user, since there is a passwordFile')
+  if (certificateFile !== undefined && keyFile === undefined) problem('keyFile', 'expected the key of certificateFile')
+  if (keyFile !== undefined && certificateFile === undefined) problem('certificateFile', 'expected the certificate of keyFile')
 }, { when: always }).superRefine(({ link }, context) => {
   const read = linkTimes.safeParse(link)
   if (!read.success || read.data.deadAfter > read.data.probeInterval) return
@@ -184,6 +214,12 @@ export const edgecoreSchema = section({
 }, { when: always })
 
 export type EdgecoreConfig = ConfigOf<typeof edgecoreSchema>
+
+const setting = z.string().optional().catch(undefined)
+const mqttParts = z.object({
+  mode: setting,
+  external: z.object({ url: setting, username: setting, passwordFile: setting, certificateFile: setting, keyFile: setting })
+})
 
 const linkTimes = z.object({ probeInterval: z.number(), deadAfter: z.number() })
 

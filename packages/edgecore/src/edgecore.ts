@@ -4,7 +4,7 @@ import { EndpointsFile, HoldfastError, SystemClock, SystemRandom, openDataFolder
 import type { Failpoint, Log, Service } from '@holdfast/runtime'
 import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions } from '@holdfast/store'
-import { Broker, BrokerSalvage, MqttListener } from './broker/index.ts'
+import { BrokerSalvage } from './broker/index.ts'
 import type { EdgecoreConfig } from './config.ts'
 import { DeviceTopics } from './device-topics/index.ts'
 import { Dmi, MapperMemory, MapperSalvage } from './dmi/index.ts'
@@ -15,6 +15,7 @@ import { PeerMemory } from './link/peer-memory.ts'
 import { WebSocketDialer } from './link/web-socket-dialer.ts'
 import { HttpProtocol, Mappers, MqttProtocol } from './mappers/index.ts'
 import { EdgecoreMetrics } from './metrics.ts'
+import { openMqttWay } from './mqtt-way.ts'
 import { LinuxMachine, NodeReporter } from './node-status/index.ts'
 import { LocalApi, NodeObjects, ObjectSalvage, nodeReports, openObjectTable } from './objects/index.ts'
 import { openEdgeOperations } from './ops/index.ts'
@@ -106,34 +107,14 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     await link.adoptCluster()
   }
   const routes = new Routes({ rules: config.routes, lane: name => outbox.lane(name) })
-  const { mqtt } = config
-  const broker = await Broker.open({
-    packetBytesMax: mqtt.packetBytesMax,
-    connectionsMax: mqtt.connectionsMax,
-    connectTimeoutMs: mqtt.connectTimeout,
-    pendingBytesMaxPerClient: mqtt.pendingBytesMaxPerClient,
-    pendingBytesMax: mqtt.pendingBytesMax,
-    fullWaitMs: mqtt.fullWait,
-    keepaliveMaxMs: mqtt.keepaliveMax,
-    subscriptionsMaxPerClient: mqtt.subscriptionsMaxPerClient,
-    retainedCountMax: mqtt.retainedCountMax,
-    retainedBytesMax: mqtt.retainedBytesMax,
-    sessionsMax: mqtt.sessionsMax,
-    sessionExpiryMs: mqtt.sessionExpiry,
-    offlineQueueCountMax: mqtt.offlineQueueCountMax,
-    offlineQueueBytesMax: mqtt.offlineQueueBytesMax
-  }, {
-    store: database.store, committer, sink: outbox, routes, clock, log,
-    uptimeMs: () => outbox.uptimeMs(),
-    onAcks: metrics.onMqttAcks,
-    failpoint
+  const mqtt = await openMqttWay(config, {
+    node: identity.node, store: database.store, committer, outbox, routes, metrics, clock, random, log, failpoint
   })
-  using deviceTopics = DeviceTopics.open({ node: identity.node }, { bus: broker, twins, clock })
+  using deviceTopics = DeviceTopics.open({ node: identity.node }, { bus: mqtt.bus, twins, clock })
   const httpDevices = new HttpProtocol({ clock, random })
   const mappers = Mappers.open({}, {
-    protocols: [new MqttProtocol({ bus: broker }), httpDevices].filter(({ name }) => config.mappers[name] === 'built-in'), twins, clock, log
+    protocols: [new MqttProtocol({ bus: mqtt.bus }), httpDevices].filter(({ name }) => config.mappers[name] === 'built-in'), twins, clock, log
   })
-  const listener = new MqttListener(mqtt, { broker, log })
   const deviceApi = await DeviceApi.open(config.http, {
     node: identity.node, store: database.store, committer, outbox, routes, twins, clock, log, reports: httpDevices, onAcks: metrics.onHttpAcks
   })
@@ -151,18 +132,18 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   }, { twins, memory, isBuiltIn: device => mappers.serves(device), clock, random, log })
   metrics.watchDatabase(database)
   metrics.watchOutbox(outbox)
-  metrics.watchBroker(broker)
   metrics.watchDeviceApi(deviceApi)
   metrics.watchLink(link)
   metrics.watchState(link)
   metrics.watchTwins(twins)
+  metrics.watchMappers(mappers)
   metrics.watchDeviceTopics(deviceTopics)
   metrics.watchObjects(table, localApi, reporter)
   database.onReclaim(() => outbox.reclaim())
   database.onReopened(async (store, suspect) => {
     link.pause()
     await outbox.reopen(store, suspect)
-    await broker.reopen(store)
+    await mqtt.reopen(store)
     await deviceApi.reopen(store)
     await table.reopen(store, suspect)
     await twins.reopen(store, suspect)
@@ -187,15 +168,16 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
       await database.close()
     }
   }
-  const mqttUrl = await listener.listen()
+  const mqttUrl = await mqtt.listen()
   const ops = await openEdgeOperations(config.ops, {
     outbox, database, link, log,
-    waysIn: { mqtt: () => broker.ready },
+    waysIn: { mqtt: mqtt.ready },
+    mappers,
     metrics: () => metrics.registry.expose()
   })
   await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, dmi: dmi.url, localApi: localApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
-  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, mappers, listener], shutdown)
+  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, mappers, ...mqtt.services], shutdown)
 }
 
 /**

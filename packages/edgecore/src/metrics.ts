@@ -3,8 +3,10 @@ import type { HistogramCell, MetricTable } from '@holdfast/runtime'
 import type { Database, Outbox } from '@holdfast/store'
 import type { Broker } from './broker/index.ts'
 import type { DeviceTopics } from './device-topics/index.ts'
+import type { ExternalBroker } from './external-broker/index.ts'
 import type { DeviceApi } from './http/index.ts'
 import type { Link } from './link/link.ts'
+import type { Mappers } from './mappers/index.ts'
 import type { NodeReporter } from './node-status/index.ts'
 import type { LocalApi, ObjectTable } from './objects/index.ts'
 import type { NodeTwins } from './twins/index.ts'
@@ -117,6 +119,27 @@ export const edgecoreMetrics = {
   },
   mqttPendingBytes: {
     name: 'holdfast_edge_mqtt_pending_bytes', kind: 'gauge', help: 'Bytes of publishes that wait for their commit.'
+  },
+  externalBrokerUp: {
+    name: 'holdfast_edge_external_broker_up', kind: 'gauge', help: '1 while connected to the external broker; mqtt.mode external only.'
+  },
+  externalBrokerConnections: {
+    name: 'holdfast_edge_external_broker_connections_total', kind: 'counter', labels: ['outcome'],
+    help: 'Connections to the external broker: made, or lost (attempts that failed as well).'
+  },
+  mapperDevices: {
+    name: 'holdfast_edge_mapper_devices', kind: 'gauge', labels: ['state'],
+    help: 'Devices that built-in mappers serve: without a problem, or troubled.'
+  },
+  mapperReports: {
+    name: 'holdfast_edge_mapper_reports_total', kind: 'counter', help: 'Messages and answers of devices that built-in mappers took values from.'
+  },
+  mapperProblems: {
+    name: 'holdfast_edge_mapper_problems_total', kind: 'counter', help: 'Values and answers of devices that built-in mappers could not take.'
+  },
+  mapperWrites: {
+    name: 'holdfast_edge_mapper_writes_total', kind: 'counter', labels: ['outcome'],
+    help: 'Desired values that built-in mappers told to devices: told, or failed.'
   },
   httpRequests: {
     name: 'holdfast_edge_http_requests_total', kind: 'counter', help: 'Requests with records that were acknowledged.'
@@ -270,6 +293,8 @@ export type BrokerNumbers = Pick<Broker, 'counters' | 'connections' | 'subscript
   readonly budget: Pick<Broker['budget'], 'bytes'>
   readonly persistence: Pick<Broker['persistence'], 'counters'>
 }
+export type ExternalBrokerNumbers = Pick<ExternalBroker, 'counters' | 'connected' | 'pendingBytes'>
+export type MapperNumbers = Pick<Mappers, 'counters' | 'counts'>
 export type ObjectNumbers = Pick<ObjectTable, 'sequence' | 'stats' | 'count'> & { readonly down: Pick<ObjectTable['down'], 'collections'> }
 export type DeviceTopicsNumbers = Pick<DeviceTopics, 'requests' | 'deltas'>
 export type TwinNumbers = Pick<NodeTwins, 'size' | 'stats' | 'reports'>
@@ -361,6 +386,38 @@ export class EdgecoreMetrics {
       for (const [reason, count] of Object.entries(counters.closed)) metrics.mqttClosed.of({ reason }).value = count
       metrics.mqttSubscriptions.of({}).value = broker.subscriptions
       metrics.mqttPendingBytes.of({}).value = broker.budget.bytes
+    })
+  }
+
+  watchExternalBroker(broker: ExternalBrokerNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      const { counters } = broker
+      for (const [qos, count] of counters.received.entries()) metrics.mqttPublishes.of({ qos: String(qos) }).value = count
+      metrics.mqttAcked.of({}).value = counters.acknowledged
+      metrics.mqttNotRecorded.of({ reason: 'unrouted' }).value = counters.unrouted
+      metrics.mqttNotRecorded.of({ reason: 'bad-device' }).value = counters.badDevice
+      metrics.mqttNotRecorded.of({ reason: 'bad-topic' }).value = counters.badTopic
+      metrics.mqttNotRecorded.of({ reason: 'too-large' }).value = counters.oversized
+      metrics.mqttDropped.of({ reason: 'outgoing' }).value = counters.outgoingDropped
+      metrics.mqttDropped.of({ reason: 'subscription' }).value = counters.subscriptionsRefused
+      metrics.mqttPendingBytes.of({}).value = broker.pendingBytes
+      metrics.externalBrokerUp.of({}).value = broker.connected ? 1 : 0
+      metrics.externalBrokerConnections.of({ outcome: 'made' }).value = counters.connected
+      metrics.externalBrokerConnections.of({ outcome: 'lost' }).value = counters.lost
+    })
+  }
+
+  watchMappers(mappers: MapperNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      const { counters, counts } = mappers
+      metrics.mapperDevices.of({ state: 'ok' }).value = counts.devices - counts.troubled
+      metrics.mapperDevices.of({ state: 'troubled' }).value = counts.troubled
+      metrics.mapperReports.of({}).value = counters.reports
+      metrics.mapperProblems.of({}).value = counters.problems
+      metrics.mapperWrites.of({ outcome: 'told' }).value = counters.writes - counters.writesFailed
+      metrics.mapperWrites.of({ outcome: 'failed' }).value = counters.writesFailed
     })
   }
 

@@ -11,6 +11,7 @@ async function openOps(changes: Partial<EdgeOperationsComponents> = {}): Promise
     database: { low: false, freeBytes: 5, committer: { failure: undefined } },
     link: { state: 'live', lastEnd: '', inTrouble: false },
     waysIn: { mqtt: () => 'ok' },
+    mappers: { status: () => [] },
     metrics: () => 'a_metric 1\n',
     log: silentLog,
     ...changes

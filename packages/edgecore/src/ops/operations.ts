@@ -2,6 +2,7 @@ import { HttpServer, describeError, jsonReply, operationsRoutes } from '@holdfas
 import type { Check, HttpRoute, Log } from '@holdfast/runtime'
 import type { Database, Outbox } from '@holdfast/store'
 import type { Link } from '../link/link.ts'
+import type { Mappers } from '../mappers/index.ts'
 
 export interface OperationsOptions {
   readonly host: string
@@ -15,13 +16,15 @@ export interface EdgeOperationsComponents {
   readonly link: Pick<Link, 'state' | 'lastEnd' | 'inTrouble'>
   /** Whether the ways in that can close are open, by name. */
   readonly waysIn: Readonly<Record<string, Check>>
+  /** Devices that built-in mappers serve, with what is wrong. */
+  readonly mappers: Pick<Mappers, 'status'>
   /** The metrics as text. */
   readonly metrics: () => string
   readonly log: Log
 }
 
 /**
- * edgecore's operations port: `/v1/outbox`, `/metrics`, `/healthz`, `/readyz`. Whoever reaches it is trusted: loopback by
+ * edgecore's operations port: `/v1/outbox`, `/v1/mappers`, `/metrics`, `/healthz`, `/readyz`. Whoever reaches it is trusted: loopback by
  * default.
  *
  * A node without a link is ready: offline is normal (L7). `/readyz?verbose` says how the link is, and why, and never fails for it.
@@ -29,7 +32,7 @@ export interface EdgeOperationsComponents {
 export async function openEdgeOperations(
   options: OperationsOptions, components: EdgeOperationsComponents
 ): Promise<HttpServer> {
-  const { outbox, database, link, waysIn, metrics, log } = components
+  const { outbox, database, link, waysIn, mappers, metrics, log } = components
   const shared = operationsRoutes({
     metrics,
     live: { process: () => 'ok' },
@@ -54,6 +57,7 @@ export async function openEdgeOperations(
     drainMs: 500
   }, [
     { method: 'GET', path: '/v1/outbox', handle: () => jsonReply(outbox.status()) },
+    { method: 'GET', path: '/v1/mappers', handle: () => jsonReply(mappers.status()) },
     ...shared.map(route => route.path === '/readyz' ? withLink(route, link) : route)
   ], { log })
 }

@@ -1,0 +1,2 @@
+export { ExternalBroker } from './external-broker.ts'
+export type { ExternalBrokerOptions } from './external-broker.ts'
