@@ -1,6 +1,9 @@
 import type { ErrorTable } from '@holdfast/runtime'
 
-/** What the `holdfast` commands can end in; `JOIN_…` is `holdfast join`, `UP_…` is `holdfast up`. */
+/**
+ * What the `holdfast` commands can end in; `JOIN_…` is `holdfast join`, `UP_…` is `holdfast up`. What a node refuses (`--edge`) has
+ * the code that the node gave.
+ */
 export const cliErrorCodes = {
   JOIN_OPTION_INVALID: {
     cause: 'The server, the token or the node\'s name given to `holdfast join` is not of the right form.',
@@ -67,6 +70,71 @@ export const cliErrorCodes = {
     remedy: 'Ask again; `holdfast records` goes on with the --cursor that the message names.',
     retryable: true
   },
+  EDGE_UNREACHABLE: {
+    cause: 'The device API of edgecore did not answer, or not in time.',
+    remedy: 'Start edgecore, or give the URL of its device API (10555 unless set) with --edge=URL or HOLDFAST_EDGE.',
+    retryable: true
+  },
+  EDGE_REFUSED: {
+    cause: 'edgecore refused what was asked, without a code of its own; the message holds its reason.',
+    remedy: 'Correct what the message names, or try again later.',
+    retryable: true
+  },
+  EDGE_ANSWER_INVALID: {
+    cause: 'What answered is not the device API of an edgecore, or of one of another version.',
+    remedy: 'Check the URL given with --edge or HOLDFAST_EDGE.',
+    retryable: false
+  },
+  EDGE_CONNECTION_LOST: {
+    cause: 'The connection to edgecore broke off in the middle of an answer.',
+    remedy: 'Ask again.',
+    retryable: true
+  },
+  KUBECONFIG_MISSING: {
+    cause: 'No kubeconfig was given, and there is none in the places where it is looked for.',
+    remedy: 'Give one with --kubeconfig or KUBECONFIG, or ask the node with --edge.',
+    retryable: false
+  },
+  KUBECONFIG_INVALID: {
+    cause: 'The kubeconfig cannot be read or used: the message says what is wrong with it.',
+    remedy: 'Give one with a server and a token or a client certificate; plugins that fetch credentials are not run.',
+    retryable: false
+  },
+  KUBE_UNREACHABLE: {
+    cause: 'The Kubernetes API that the kubeconfig names did not answer, or not in time.',
+    remedy: 'Start cloudcore or the cluster, or give another kubeconfig with --kubeconfig; --edge asks the node itself.',
+    retryable: true
+  },
+  KUBE_REFUSED: {
+    cause: 'The Kubernetes API refused what was asked; the message holds its reason.',
+    remedy: 'Correct what the message names; for a lack of rights, use the kubeconfig of somebody who has them.',
+    retryable: false
+  },
+  KUBE_ANSWER_INVALID: {
+    cause: 'What answered at the server of the kubeconfig is not a Kubernetes API, or serves no devices.kubeedge.io/v1beta1.',
+    remedy: 'Check the kubeconfig; in a cluster apply the definitions in deploy/crds.',
+    retryable: false
+  },
+  KUBE_CONNECTION_LOST: {
+    cause: 'The connection to the Kubernetes API broke off in the middle of an answer.',
+    remedy: 'Ask again.',
+    retryable: true
+  },
+  DEVICE_NOT_FOUND: {
+    cause: 'There is no Device of this name in the Kubernetes API.',
+    remedy: '`holdfast get devices` lists those that there are; a name without a namespace is one of `default`.',
+    retryable: false
+  },
+  DESIRED_NOT_ALLOWED: {
+    cause: 'The DeviceModel of the Device does not have the property that is to be set, or calls it ReadOnly.',
+    remedy: 'Set one that it has, or change the DeviceModel.',
+    retryable: false
+  },
+  DESIRED_CONFLICT: {
+    cause: 'The desired value has another version than the one given with --if-version, or the Device was changed again and again meanwhile.',
+    remedy: 'Read the twin again with `holdfast twin get`, decide anew, and set it with the version shown.',
+    retryable: false
+  },
   UP_ALREADY_RUNNING: {
     cause: 'A daemon runs on the data directory given to `holdfast up`.',
     remedy: 'Stop the named process, or choose another --data-dir.',
@@ -88,3 +156,5 @@ export const cliErrorCodes = {
     retryable: false
   }
 } as const satisfies ErrorTable
+
+export type CliErrorCode = keyof typeof cliErrorCodes

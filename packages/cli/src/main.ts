@@ -2,13 +2,19 @@ import { constants } from 'node:os'
 import { describeError, exitCodes, hasCode, HoldfastError, SystemClock } from '@holdfast/runtime'
 import packageJson from '../package.json' with { type: 'json' }
 import { helpCommand, helpOverview, parseCommandLine, type Command, type CommandHost } from './command.ts'
+import { getDevices } from './commands/get-devices.ts'
 import { getNodes } from './commands/get-nodes.ts'
 import { joinCommand } from './commands/join.ts'
 import { records } from './commands/records.ts'
 import { tokenCreate } from './commands/token-create.ts'
+import { twinGet } from './commands/twin-get.ts'
+import { twinSet } from './commands/twin-set.ts'
+import { twinWatch } from './commands/twin-watch.ts'
 import { up } from './commands/up.ts'
 
-const commands: readonly Command[] = [up, tokenCreate, joinCommand, getNodes, records]
+const commands: readonly Command[] = [
+  up, tokenCreate, joinCommand, getNodes, getDevices, twinGet, twinSet, twinWatch, records
+]
 
 /** One Ctrl-C may come twice: from the terminal, and from npm, which hands on what it gets. */
 const sameSignalMs = 1000
@@ -61,7 +67,8 @@ async function run(args: readonly string[]): Promise<number> {
     }
   } catch (error) {
     // What was asked to stop has stopped, also where it shows as a connection that broke off.
-    const stopped = error === shutdown.signal.reason || hasCode(error, 'CLOUD_CONNECTION_LOST')
+    const stopped = error === shutdown.signal.reason
+      || ['CLOUD_CONNECTION_LOST', 'EDGE_CONNECTION_LOST', 'KUBE_CONNECTION_LOST'].some(code => hasCode(error, code))
     if (shutdown.signal.aborted && stopped) return exitCodes.ok.code
     if (hasCode(error, 'USAGE')) {
       host.say((error as Error).message)

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { HoldfastError, describeError } from './errors.ts'
 import { settingTypes, type SettingType, type TextRules, textOf } from './units.ts'
+import { readYaml } from './yaml.ts'
 
 /** A program's configuration: a `section` of settings, each described, bounded, with a default or `.optional()`. */
 export type ConfigSchema = z.ZodType<object, unknown>
@@ -176,7 +177,7 @@ export async function loadConfig<Schema extends ConfigSchema>(
   const problems: Problem[] = []
   let input = asWritten(root, schema.parse({}))
   if (sources.file !== undefined) {
-    const read = await parseYaml(sources.file.text)
+    const read = await readYaml(sources.file.text)
     for (const what of read.problems) problems.push({ place: `${fileName}${what.place}`, what: what.what })
     if (read.value !== null && !isMap(read.value) && read.problems.length === 0) {
       problems.push({ place: fileName, what: `expected settings, each as "name: value", got ${shown(read.value)}` })
@@ -231,28 +232,6 @@ function withAbsences(node: SettingNode, defaults: unknown, written: unknown): u
   return { ...written, ...Object.fromEntries(absent.map(name => [name, null])) }
 }
 
-type Parsed = { readonly value: unknown, readonly problems: readonly Problem[] }
-
-async function parseYaml(source: string): Promise<Parsed> {
-  const { parseDocument } = await import('yaml')
-  const document = parseDocument(source, { prettyErrors: true })
-  if (document.errors.length > 0) {
-    return {
-      value: undefined,
-      problems: document.errors.map(error => ({
-        place: error.linePos === undefined ? '' : `:${error.linePos[0].line}:${error.linePos[0].col}`,
-        what: error.code === 'MULTIPLE_DOCS' ? 'expected one document, and here a second one begins'
-          : `not YAML: ${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')}`
-      }))
-    }
-  }
-  try {
-    return { value: document.toJS({ maxAliasCount: 100 }) as unknown, problems: [] }
-  } catch (error) {
-    return { value: undefined, problems: [{ place: '', what: describeError(error) }] }
-  }
-}
-
 type ParsedSet = { readonly path: readonly string[], readonly value: unknown } | { readonly problem: string }
 
 async function parseSet(set: string): Promise<ParsedSet> {
@@ -262,7 +241,7 @@ async function parseSet(set: string): Promise<ParsedSet> {
   const source = set.slice(equals + 1)
   const plain = parsePlainScalar(source)
   if (plain !== undefined) return { path, value: plain }
-  const read = await parseYaml(source)
+  const read = await readYaml(source)
   return read.problems.length > 0 ? { problem: read.problems[0]!.what } : { path, value: read.value }
 }
 
