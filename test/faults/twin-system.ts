@@ -1,4 +1,3 @@
-import { setImmediate as turn } from 'node:timers/promises'
 import { expect } from 'vitest'
 import type { SeededRandom } from '@holdfast/runtime'
 import { CutProxy } from '../harness/cut-proxy.ts'
@@ -36,6 +35,9 @@ interface NodeTwin {
     readonly desired?: { readonly value: unknown }, readonly reported?: { readonly value: unknown }
   }>>
 }
+
+/** Before a write that was refused is tried again. */
+const againMs = 20
 
 /**
  * One cloudcore, one edgecore, and devices that do what they are told. While it runs, devices report, the cluster and an
@@ -144,13 +146,11 @@ export class TwinSystem implements AsyncDisposable {
   async converged(what: string, withinMs = convergenceMs): Promise<number> {
     await this.pause()
     const startedMs = performance.now()
-    // A device created anew knows nothing of what was reported before.
-    await Promise.all(this.devices.map(device => this.#report(device)))
     let differences: readonly string[] = []
     try {
       await until('every twin is equal on both sides', async () => {
         try {
-          differences = (await Promise.all(this.devices.map(({ id }) => this.#differences(nameOf(id))))).flat()
+          differences = (await Promise.all(this.devices.map(device => this.#settle(device)))).flat()
         } catch (error) {
           differences = [String(error)]
         }
@@ -226,7 +226,7 @@ export class TwinSystem implements AsyncDisposable {
       try {
         await write()
       } catch {
-        await turn()
+        await new Promise(resolve => { setTimeout(resolve, againMs) })
       }
     }
   }
@@ -248,6 +248,13 @@ export class TwinSystem implements AsyncDisposable {
   }
 
   #anyName(): string { return nameOf(this.devices[this.#random.integer(0, this.devices.length - 1)]!.id) }
+
+  /** What of a twin is not equal everywhere. A Device created anew knows nothing of what was reported before: then it is said again. */
+  async #settle(device: TwinDevice): Promise<string[]> {
+    const name = nameOf(device.id)
+    if ((await this.onNode(name)).properties['value']?.reported === undefined) await this.#report(device)
+    return await this.#differences(name)
+  }
 
   /** What of a twin is not equal everywhere. */
   async #differences(name: string): Promise<string[]> {
