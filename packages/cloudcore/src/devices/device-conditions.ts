@@ -93,13 +93,12 @@ function isObserved({ version, deleted, value }: Entry, observed: TwinText | und
   return observed?.version !== undefined && compareVersions(observed.version, version) === 0 && observed.value === textOf(value)
 }
 
-function sayReachable({ device, status, presence }: DeviceFacts): Saying {
+function sayReachable({ device, status, isRecorded, presence }: DeviceFacts): Saying {
   const node = nodeOf(device)
   if (node === undefined) return ['Unknown', 'NodeNotAssigned', 'The Device is at no node: set spec.nodeName.']
   if (presence === 'away') return ['Unknown', 'NodeUnreachable', `Node ${node} is away.`]
   if (presence === 'absent') return ['Unknown', 'NodeUnreachable', `There is no Node ${node}: join the node, or correct spec.nodeName.`]
-  const state = status['state']
-  switch (state) {
+  switch (isRecorded ? status['state'] : undefined) {
     case 'online': return ['True', 'DeviceOnline', 'The device says that it is online.']
     case 'ok': return ['True', 'DeviceOk', 'The device says that it is ok.']
     case 'offline': return ['False', 'DeviceOffline', 'The device, or its mapper, says that it is offline.']
@@ -148,7 +147,7 @@ function invalidText(invalid: DeviceFacts['invalid']): string {
   const [{ property, message } = { property: '', message: '' }] = invalid
   const text = message.startsWith('property ') ? message : `property ${JSON.stringify(property)}: ${message}`
   const first = `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`
-  return invalid.length === 1 ? first : `${first} So are ${invalid.length - 1} more wrong: ${names(invalid.slice(1).map(one => one.property))}.`
+  return invalid.length === 1 ? first : `${first} ${invalid.length - 1} more ${invalid.length === 2 ? 'is' : 'are'} wrong: ${names(invalid.slice(1).map(one => one.property))}.`
 }
 
 function names(properties: readonly string[]): string {

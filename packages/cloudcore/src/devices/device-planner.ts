@@ -81,6 +81,7 @@ export class DevicePlanner {
   /** The next request of the plan; undefined: there is nothing to do. */
   request(place: ObjectPlace, device: KubeObject, { desired, conditions }: DevicePlan): StatusDecision & { kind: 'write' } | undefined {
     const { resourceVersion = '' } = device.metadata
+    this.#route.found(device)
     const { at } = this.#route
     if (desired === undefined && conditions === undefined) return undefined
     const landed = (subresource: 'status' | undefined) => (object: KubeObject): void => {
@@ -90,9 +91,10 @@ export class DevicePlanner {
       const isKept = sameJson(conditionsOf(statusOf(object)), conditions)
       if (!isKept && this.#route.at === (subresource ?? 'object')) this.#route.giveUp()
     }
+    if (desired === undefined && at === 'nowhere') return undefined
     if (at === 'subresource' && desired === undefined) {
       return {
-        kind: 'write', isLast: true, landed: landed('status'),
+        kind: 'write', isLast: true, landed: landed('status'), missing: () => { this.#route.missing(device) },
         request: { verb: 'patch', place, subresource: 'status', patch: { metadata: { resourceVersion }, status: { conditions: conditions! } } }
       }
     }

@@ -10,6 +10,8 @@ export class StatusRoute {
   readonly #kind: string
   readonly #log: Log
   #at: 'unknown' | 'object' | 'subresource' | 'nowhere' = 'unknown'
+  /** Of the object whose status by itself was not found. */
+  #missing: string | undefined
 
   constructor(kind: string, log: Log) {
     this.#kind = kind
@@ -24,6 +26,12 @@ export class StatusRoute {
     else if (subresource === undefined) this.#at = 'subresource'
     else this.giveUp()
   }
+
+  /** The API says that it has no status of `object` by itself; perhaps because the object is gone. */
+  missing({ metadata: { uid } }: KubeObject): void { this.#missing = uid }
+
+  /** `object` is there, as was just read. */
+  found({ metadata: { uid } }: KubeObject): void { if (uid !== undefined && uid === this.#missing) this.giveUp() }
 
   /** The definition of the kind drops what is written: that is not tried for ever. */
   giveUp(): void {

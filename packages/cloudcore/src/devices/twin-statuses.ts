@@ -115,6 +115,7 @@ class TwinWrite implements UpItem {
   #patch(status: KubeObject, device: KubeObject, current: JsonObject, next: JsonObject): StatusDecision {
     const { route } = this.#options
     const [place] = this.places
+    route.found(status)
     const difference = mergePatchOf(current, next)
     const isDifferent = Object.keys(difference).length > 0
     const { resourceVersion = '' } = status.metadata
@@ -124,10 +125,12 @@ class TwinWrite implements UpItem {
       return step({ verb: 'patch', place, patch: { metadata, status: difference } }, object => { route.landed(undefined, current, object) })
     }
     if (isDifferent && route.at === 'subresource' && this.#statusVersion !== resourceVersion) {
-      return step({ verb: 'patch', place, subresource: 'status', patch: { metadata: { resourceVersion }, status: difference } }, object => {
+      const request: StatusRequest = { verb: 'patch', place, subresource: 'status', patch: { metadata: { resourceVersion }, status: difference } }
+      const landed = (object: KubeObject): void => {
         this.#statusVersion = object.metadata.resourceVersion
         route.landed('status', current, object)
-      })
+      }
+      return { kind: 'write', request, isLast: false, landed, missing: () => { route.missing(status) } }
     }
     const patch = {
       metadata: { ...metadata, annotations: { ...this.#record() } }, ...isDifferent && route.at === 'object' && { status: difference }

@@ -26,8 +26,15 @@ export type StatusRequest =
   | { readonly verb: 'delete', readonly place: ObjectPlace, readonly uid: string }
 
 export type StatusDecision =
-  /** `isLast`: with it all is written; otherwise it is decided anew behind it. `landed` is told what it made of the object. */
-  | { readonly kind: 'write', readonly request: StatusRequest, readonly isLast: boolean, landed?(object: KubeObject): void }
+  /**
+   * `isLast`: with it all is written; otherwise it is decided anew behind it. `landed` is told what it made of the object,
+   * `missing` that the API answers 404; then all is read, and decided anew.
+   */
+  | {
+    readonly kind: 'write', readonly request: StatusRequest, readonly isLast: boolean
+    landed?(object: KubeObject): void
+    missing?(): void
+  }
   | { readonly kind: 'drop', readonly reason: StatusDropReason }
 
 export type StatusOutcome =
@@ -192,6 +199,7 @@ export class StatusWriter {
         if (signal.aborted || !(error instanceof KubeError)) throw error
         if (error.status === 409 || error.status === 404) {
           if (error.status === 409) this.stats.conflicts++
+          else decision.missing?.()
           if (++conflicts === conflictTriesMax) throw error
           continue
         }

@@ -6,8 +6,8 @@ import type { StateTarget } from '@holdfast/sync'
 import type { ObjectPlace } from '../../kube/kube-client.ts'
 import { kubeKinds } from '../../kube/kube-kinds.ts'
 import { conditionsOf, statusOf } from '../../state/status-document.ts'
-import { HandClock, ScriptedCluster, newNode, nodePlace } from '../../state/testing/up-cluster.ts'
-import type { ScriptedInformer } from '../../state/testing/up-cluster.ts'
+import { newNode, nodePlace } from '../../state/testing/up-cluster.ts'
+import type { HandClock, ScriptedCluster, ScriptedInformer } from '../../state/testing/up-cluster.ts'
 import { UpTargets } from '../../state/up-target.ts'
 import { hash } from '../device-planner.ts'
 import { Devices } from '../devices.ts'
@@ -31,20 +31,29 @@ export function newModel(name: string, properties: readonly JsonObject[]): KubeO
   return { apiVersion, kind: 'DeviceModel', metadata: { namespace: 'default', name }, spec: { protocol: 'mqtt', properties: [...properties] } }
 }
 
+export type DeviceInformer = 'devices' | 'deviceModels' | 'deviceStatuses' | 'nodes'
+
 /** What one cloudcore does with Devices, over a cluster in memory. */
 export class DeviceCloud {
-  readonly informers: Readonly<Record<'devices' | 'deviceModels' | 'deviceStatuses' | 'nodes', ScriptedInformer>>
+  readonly informers: Readonly<Record<DeviceInformer, ScriptedInformer>>
   readonly devices: Devices
   readonly targets: UpTargets
 
-  constructor(cluster: ScriptedCluster, clock: HandClock, seed = 5, api: 'embedded' | 'cluster' = 'embedded') {
+  /** `late`: these know nothing yet; `sync` changes that. */
+  constructor(cluster: ScriptedCluster, clock: HandClock, { seed = 5, late = [] }: { seed?: number, late?: readonly DeviceInformer[] } = {}) {
     const random = new SeededRandom(seed)
     this.informers = {
       devices: cluster.informer(kubeKinds.devices), deviceModels: cluster.informer(kubeKinds.deviceModels),
       deviceStatuses: cluster.informer(kubeKinds.deviceStatuses), nodes: cluster.informer(kubeKinds.nodes)
     }
-    this.devices = new Devices({ api }, { client: cluster, ...this.informers, clock, random, log: silentLog })
+    for (const name of late) this.informers[name].forget()
+    this.devices = new Devices({ api: 'embedded' }, { client: cluster, ...this.informers, clock, random, log: silentLog })
     this.targets = new UpTargets({ collections: [this.devices.twins], clock, log: silentLog })
+  }
+
+  sync(name: DeviceInformer): void {
+    this.informers[name].synced = true
+    this.informers[name].follow()
   }
 
   close(): void {
@@ -68,10 +77,14 @@ export class TwinNode {
     this.#nowMs = nowMs
   }
 
-  twin(name: string): Twin { return this.twins.get(name)?.twin ?? emptyTwin }
+  /** Of another uid than this it is none. */
+  twin(name: string, uid = this.twins.get(name)?.uid): Twin {
+    const there = this.twins.get(name)
+    return there === undefined || there.uid !== uid ? emptyTwin : there.twin
+  }
 
   change(name: string, uid: string, change: Partial<Twin>): void {
-    const before = this.twins.get(name)?.uid === uid ? this.twin(name) : emptyTwin
+    const before = this.twin(name, uid)
     const version = Buffer.alloc(16)
     version.writeUInt32BE(this.epoch, 0)
     version.writeBigUInt64BE(BigInt(++this.#counter), 8)
@@ -83,13 +96,13 @@ export class TwinNode {
   }
 
   report(name: string, uid: string, values: Readonly<Record<string, Json>>): void {
-    const reported = new Map(this.twin(name).reported)
+    const reported = new Map(this.twin(name, uid).reported)
     for (const [property, value] of Object.entries(values)) reported.set(property, this.entry(value))
     this.change(name, uid, { reported })
   }
 
   desire(name: string, uid: string, values: Readonly<Record<string, Json>>): void {
-    const desired = new Map(this.twin(name).desired)
+    const desired = new Map(this.twin(name, uid).desired)
     for (const [property, value] of Object.entries(values)) {
       desired.set(property, value === null ? this.entry(null, { deleted: true }) : this.entry(value))
     }
@@ -99,8 +112,7 @@ export class TwinNode {
   /** Takes what comes down. */
   take(device: KubeObject, model?: KubeObject): void {
     const { name = '', uid = '' } = device.metadata
-    const before = this.twins.get(name)?.uid === uid ? this.twin(name).desired : new Map<string, Entry>()
-    const desired = new Map(before)
+    const desired = new Map(this.twin(name, uid).desired)
     for (const [property, { replaces, ...entry }] of desiredOfDevice(device, readRules({ device, model, freshnessMs: 0 }), hash)) {
       const held = desired.get(property)
       const isReplaced = held !== undefined && replaces !== undefined && formatOf(held) === formatOf({ version: replaces })

@@ -131,7 +131,7 @@ export class ScriptedCluster implements KubeClient {
       const { status, ...rest } = structuredClone(object)
       const metadata = { ...rest.metadata, ...isCustom(kind) && { generation: 1 } }
       const isKept = status !== undefined && !(isCustom(kind) && this.#hasSubresource(kind))
-      this.set(place, () => ({ ...rest, metadata, ...isKept && { status: this.#keptStatus(kind, status as JsonObject) } }) as KubeObject)
+      this.set(place, () => ({ ...rest, metadata, ...isKept && { status: this.#keptStatus(kind, status as JsonObject) } }))
       return structuredClone(this.at(place)!)
     })
   }
@@ -148,7 +148,7 @@ export class ScriptedCluster implements KubeClient {
       this.beforeWrite(place)
       const current = this.at(place)
       if (current === undefined) throw refusal('patch', 404, { reason: 'NotFound', message: 'not found' })
-      const { metadata = {}, spec, status } = patch as { metadata?: JsonObject, spec?: JsonObject, status?: JsonObject }
+      const { metadata = {}, status, ...others } = patch as { metadata?: JsonObject, status?: JsonObject }
       const { resourceVersion, ...rest } = metadata
       if (resourceVersion !== undefined && resourceVersion !== current.metadata.resourceVersion) {
         throw refusal('patch', 409, { reason: 'Conflict', message: 'the object has been modified' })
@@ -159,15 +159,15 @@ export class ScriptedCluster implements KubeClient {
       }
       const takesStatus = isStatus || !this.#hasSubresource(place.kind)
       const part: JsonObject = {
-        ...(!isStatus || !isCustom(place.kind)) && { metadata: rest }, ...!isStatus && spec !== undefined && { spec },
+        ...(!isStatus || !isCustom(place.kind)) && { metadata: rest }, ...!isStatus && others,
         ...takesStatus && status !== undefined && { status }
       }
       this.set(place, object => {
         const made = merge(object as unknown as JsonObject, part) as unknown as KubeObject
         if (isObject(made['status'])) made['status'] = this.#keptStatus(place.kind, made['status'])
         // Everything but the metadata counts, and a status where it is none of its own.
-        const counts = ({ metadata: _, status: state, ...others }: KubeObject): unknown =>
-          ({ ...others, ...!this.#hasSubresource(place.kind) && { state } })
+        const counts = (one: KubeObject): unknown =>
+          ({ ...one, metadata: undefined, ...this.#hasSubresource(place.kind) && { status: undefined } })
         if (!isCustom(place.kind) || isDeepStrictEqual(counts(made), counts(object!))) return made
         return { ...made, metadata: { ...made.metadata, generation: (made.metadata.generation ?? 0) + 1 } }
       })
@@ -238,6 +238,12 @@ export class ScriptedInformer implements Informer {
   relist(): Promise<void> {
     this.follow()
     return Promise.resolve()
+  }
+
+  /** As before its first list. */
+  forget(): void {
+    this.synced = false
+    this.#view = new Map()
   }
 
   follow(): void {
