@@ -152,13 +152,14 @@ test('takers get what they listen to, also what is retained; a retained message 
   await until(() => broker.connected, 'connected')
   broker.listen('tele/+/LWT', taker)
   const stop = broker.listen(topic, taker)
-  await until(() => taken.length >= 2, 'retained')
-  expect(taken.toSorted()).toEqual([`${topic} old`, 'tele/plug/LWT Online'])
+  // A subscription that is asked for anew sends what is retained once more.
+  await until(() => new Set(taken).size === 2, 'retained')
+  expect([...new Set(taken)].toSorted()).toEqual([`${topic} old`, 'tele/plug/LWT Online'])
   expect(sink.records).toEqual([])
   stop()
   await device.publishAsync(topic, 'new', { qos: 1 })
   await until(() => sink.records.length === 1, 'record')
-  expect(taken).toHaveLength(2)
+  expect(taken).not.toContain(`${topic} new`)
   await device.endAsync(true)
 })
 
