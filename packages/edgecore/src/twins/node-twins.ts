@@ -426,7 +426,7 @@ export class NodeTwins implements DeviceTwins {
     }
     await writeInSteps(store, ops)
     this.#replaceAll(next)
-    this.#reports.load(next)
+    this.#reports.load(next.values())
     if (!maybeLost) this.#components.clock.soon(() => { if (this.#components.committer.failure === undefined) this.#reports.sweep() })
   }
 

@@ -29,6 +29,8 @@ interface Pacing {
   held: HeldTwin
   /** As the newest item says it. */
   sent: StoredTwin | undefined
+  /** False: the item that was there when the store was opened has not been looked at. */
+  isRead: boolean
   /** When that was put; monotonic. */
   sentMs: number
   timer: Timer | undefined
@@ -38,6 +40,8 @@ interface Pacing {
 
 const collection = 'twins'
 const retryMs = 1000
+/** Compared with what lies among the up items at a time, behind an opening. */
+const comparedAtATime = 64
 
 /**
  * What goes up of the twins, and when (TWN-31): a change at once where none went for the device's interval, otherwise at its
@@ -51,21 +55,36 @@ export class TwinReports {
   readonly #options: TwinReportsOptions
   readonly #components: TwinReportsComponents
   readonly #pacings = new Map<DeviceId, Pacing>()
+  /** The comparison under way. */
+  #comparing: object | undefined
 
   constructor(options: TwinReportsOptions, components: TwinReportsComponents) {
     this.#options = options
     this.#components = components
   }
 
-  /** Begins with what lies among the up items. Puts nothing in this turn of the event loop. */
-  load(twins: ReadonlyMap<DeviceId, HeldTwin>): void {
-    const { table } = this.#components
+  /**
+   * Begins anew, with what lies among the up items: compared by and by, in later turns of the event loop, so that a start does
+   * not wait for it.
+   */
+  load(twins: Iterable<HeldTwin>): void {
     this.close()
-    for (const [id, held] of twins) {
-      const item = table.upItem(collection, id)
-      const pacing = this.#begin(held, item === undefined ? undefined : decodeUpTwin(item.value))
-      if (urgencyOf(pacing, this.#options.node) !== undefined) this.#arm(pacing, this.#components.clock.monotonicMs())
-    }
+    for (const held of twins) this.#begin(held, false)
+    this.#compare(this.#pacings.values())
+  }
+
+  #compare(pacings: IterableIterator<Pacing>): void {
+    const comparing = {}
+    this.#comparing = comparing
+    this.#components.clock.soon(() => {
+      if (this.#comparing !== comparing) return
+      for (let n = 0; n < comparedAtATime; n++) {
+        const { value: pacing, done } = pacings.next()
+        if (done === true) return
+        if (!pacing.isRead) this.consider(pacing.held)
+      }
+      this.#compare(pacings)
+    })
   }
 
   /** Up items of devices that are not here. Not to be called before the store can be written. */
@@ -77,14 +96,15 @@ export class TwinReports {
 
   /** The twin is this from now on, or will be when its commit is durable; its item may go into that commit. */
   consider(held: HeldTwin): void {
-    const pacing = this.#pacings.get(held.id) ?? this.#begin(held, undefined)
-    const monotonicMs = this.#components.clock.monotonicMs()
+    const pacing = this.#pacings.get(held.id) ?? this.#begin(held, true)
+    this.#read(pacing)
     pacing.held = held
     if (pacing.sent !== undefined && pacing.sent.uid !== held.uid) {
       // What is said there is of another device (TWN-36).
       this.#put(pacing)
       return
     }
+    const monotonicMs = this.#components.clock.monotonicMs()
     const endMs = pacing.sentMs + this.#intervalMs(pacing)
     // Under way already, as early as may be.
     if (pacing.timer !== undefined && pacing.dueMs <= endMs) return
@@ -108,14 +128,22 @@ export class TwinReports {
 
   /** Stops timers. */
   close(): void {
+    this.#comparing = undefined
     for (const pacing of this.#pacings.values()) this.#disarm(pacing)
     this.#pacings.clear()
   }
 
-  #begin(held: HeldTwin, sent: StoredTwin | undefined): Pacing {
-    const pacing = { held, sent, sentMs: -Infinity, timer: undefined, dueMs: Infinity }
+  #begin(held: HeldTwin, isRead: boolean): Pacing {
+    const pacing = { held, sent: undefined, isRead, sentMs: -Infinity, timer: undefined, dueMs: Infinity }
     this.#pacings.set(held.id, pacing)
     return pacing
+  }
+
+  #read(pacing: Pacing): void {
+    if (pacing.isRead) return
+    const item = this.#components.table.upItem(collection, pacing.held.id)
+    pacing.sent = item === undefined ? undefined : decodeUpTwin(item.value)
+    pacing.isRead = true
   }
 
   #intervalMs({ held }: Pacing): number { return held.settings.reportIntervalMs ?? this.#options.intervalMs }
@@ -127,8 +155,7 @@ export class TwinReports {
     pacing.dueMs = dueMs
     pacing.timer = clock.after(Math.max(0, dueMs - clock.monotonicMs()), () => {
       this.#disarm(pacing)
-      if (this.#components.committer.failure !== undefined) this.#arm(pacing, clock.monotonicMs() + retryMs)
-      else if (urgencyOf(pacing, this.#options.node) !== undefined) this.#put(pacing)
+      if (urgencyOf(pacing, this.#options.node) !== undefined) this.#put(pacing)
     })
   }
 
@@ -141,13 +168,18 @@ export class TwinReports {
   }
 
   #put(pacing: Pacing): void {
+    const { table, committer, clock } = this.#components
     this.#disarm(pacing)
+    if (committer.failure !== undefined) {
+      this.#arm(pacing, clock.monotonicMs() + retryMs)
+      return
+    }
     const { held: { id, uid, twin, settings } } = pacing
     pacing.sent = { uid, twin: reportedToCloud(twin, settings) }
-    pacing.sentMs = this.#components.clock.monotonicMs()
+    pacing.sentMs = clock.monotonicMs()
     this.puts++
     // Where it fails, the store is opened again, and `load` compares.
-    this.#components.table.putUp(collection, id, encodeUpTwin(id, pacing.sent), () => {})
+    table.putUp(collection, id, encodeUpTwin(id, pacing.sent), () => {})
   }
 }
 
