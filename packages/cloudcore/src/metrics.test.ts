@@ -88,6 +88,15 @@ test('what has to do with Kubernetes is read when somebody asks', () => {
       stats: { written: 5, dropped: { recorded: 1, gone: 2, another: 0, overtaken: 0, away: 3 }, refused: 4, conflicts: 6, coalesced: 7 },
       pending: 8, retries: 9
     },
+    deviceStatuses: { synced: true, objects: () => [object] },
+    devices: {
+      writer: {
+        stats: { written: 25, dropped: { recorded: 21, gone: 22, another: 0, overtaken: 0, away: 0 }, refused: 24, conflicts: 26, coalesced: 27 },
+        pending: 28, retries: 29
+      },
+      planner: { stamps: 30 },
+      events: { stats: { written: 31, dropped: 32 } }
+    },
     targets: { stats: { rejectedItems: 10, comparisons: 0 } },
     nodeController: { stats: { registered: 11, markedAway: 12, markedBack: 13 } },
     leases: { renewals: 14 },
@@ -102,7 +111,11 @@ test('what has to do with Kubernetes is read when somebody asks', () => {
     'holdfast_cloud_status_retries_total 9', 'holdfast_cloud_status_rejected_items_total 10', 'holdfast_cloud_nodes_registered_total 11',
     'holdfast_cloud_nodes_marked_total{as="away"} 12', 'holdfast_cloud_nodes_marked_total{as="back"} 13',
     'holdfast_cloud_lease_renewals_total 14', 'holdfast_cloud_pod_deletions_total 15',
-    'holdfast_cloud_pod_tolerations_total 16'
+    'holdfast_cloud_pod_tolerations_total 16', 'holdfast_cloud_kube_informer_objects{kind="devicestatuses"} 1',
+    'holdfast_cloud_device_writes_total 25', 'holdfast_cloud_device_drops_total{reason="gone"} 22',
+    'holdfast_cloud_device_refusals_total 24', 'holdfast_cloud_device_conflicts_total 26', 'holdfast_cloud_device_coalesced_total 27',
+    'holdfast_cloud_device_pending 28', 'holdfast_cloud_device_retries_total 29', 'holdfast_cloud_device_stamps_total 30',
+    'holdfast_cloud_device_events_total{outcome="written"} 31', 'holdfast_cloud_device_events_total{outcome="dropped"} 32'
   ]))
 })
 

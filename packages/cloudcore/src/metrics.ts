@@ -192,6 +192,38 @@ export const cloudcoreMetrics = {
     name: 'holdfast_cloud_status_rejected_items_total', kind: 'counter',
     help: 'Items from nodes that no status can be made of, or that the node may not report.'
   },
+  deviceWrites: {
+    name: 'holdfast_cloud_device_writes_total', kind: 'counter',
+    help: 'Devices, and DeviceStatuses with what nodes reported, written into Kubernetes.'
+  },
+  deviceDrops: {
+    name: 'holdfast_cloud_device_drops_total', kind: 'counter', labels: ['reason'],
+    help: 'Such writes that were not made, because of what Kubernetes held already.'
+  },
+  deviceRefusals: {
+    name: 'holdfast_cloud_device_refusals_total', kind: 'counter', help: 'Such writes that Kubernetes refused to take.'
+  },
+  deviceRetries: {
+    name: 'holdfast_cloud_device_retries_total', kind: 'counter', help: 'Such writes that failed and were tried again.'
+  },
+  deviceConflicts: {
+    name: 'holdfast_cloud_device_conflicts_total', kind: 'counter',
+    help: 'Such writes that were decided anew, because the object had changed.'
+  },
+  deviceCoalesced: {
+    name: 'holdfast_cloud_device_coalesced_total', kind: 'counter', help: 'Such writes that a newer one replaced before they were made.'
+  },
+  devicePending: {
+    name: 'holdfast_cloud_device_pending', kind: 'gauge', help: 'Devices and DeviceStatuses that are to be written.'
+  },
+  deviceStamps: {
+    name: 'holdfast_cloud_device_stamps_total', kind: 'counter',
+    help: 'Times that desired values of a Device got a version, or came into it from its node.'
+  },
+  deviceEvents: {
+    name: 'holdfast_cloud_device_events_total', kind: 'counter', labels: ['outcome'],
+    help: 'Events of devices that went online or offline: written, or dropped because they could not be.'
+  },
   nodesRegistered: { name: 'holdfast_cloud_nodes_registered_total', kind: 'counter', help: 'Nodes made in Kubernetes.' },
   nodesMarked: {
     name: 'holdfast_cloud_nodes_marked_total', kind: 'counter', labels: ['as'],
@@ -224,7 +256,13 @@ export interface EmbeddedKubernetesNumbers {
 export interface ControllersNumbers {
   readonly inSync: boolean
   readonly informers: Readonly<Record<string, Pick<Informer, 'synced' | 'objects'>>>
+  readonly deviceStatuses: Pick<Informer, 'synced' | 'objects'>
   readonly writer: Pick<Controllers['writer'], 'stats' | 'pending' | 'retries'>
+  readonly devices: {
+    readonly writer: Pick<Controllers['writer'], 'stats' | 'pending' | 'retries'>
+    readonly planner: Pick<Controllers['devices']['planner'], 'stamps'>
+    readonly events: Pick<Controllers['devices']['events'], 'stats'>
+  }
   readonly targets: Pick<Controllers['targets'], 'stats'>
   readonly nodeController: Pick<Controllers['nodeController'], 'stats'>
   readonly leases: Pick<Controllers['leases'], 'renewals'>
@@ -306,10 +344,10 @@ export class CloudcoreMetrics {
 
   watchControllers(controllers: ControllersNumbers): void {
     const { metrics } = this.registry
-    const { informers, writer, targets, nodeController, leases, deletions, tolerations } = controllers
+    const { informers, deviceStatuses, writer, devices, targets, nodeController, leases, deletions, tolerations } = controllers
     this.registry.onCollect(() => {
       metrics.kubeInSync.of({}).value = controllers.inSync ? 1 : 0
-      for (const [kind, informer] of Object.entries(informers)) {
+      for (const [kind, informer] of Object.entries({ ...informers, devicestatuses: deviceStatuses })) {
         metrics.kubeSynced.of({ kind }).value = informer.synced ? 1 : 0
         metrics.kubeObjects.of({ kind }).value = Array.from(informer.objects()).length
       }
@@ -322,6 +360,16 @@ export class CloudcoreMetrics {
       metrics.statusCoalesced.of({}).value = coalesced
       metrics.statusPending.of({}).value = writer.pending
       metrics.statusRejected.of({}).value = targets.stats.rejectedItems
+      const { stats } = devices.writer
+      metrics.deviceWrites.of({}).value = stats.written
+      for (const [reason, count] of Object.entries(stats.dropped)) metrics.deviceDrops.of({ reason }).value = count
+      metrics.deviceRefusals.of({}).value = stats.refused
+      metrics.deviceRetries.of({}).value = devices.writer.retries
+      metrics.deviceConflicts.of({}).value = stats.conflicts
+      metrics.deviceCoalesced.of({}).value = stats.coalesced
+      metrics.devicePending.of({}).value = devices.writer.pending
+      metrics.deviceStamps.of({}).value = devices.planner.stamps
+      for (const [outcome, count] of Object.entries(devices.events.stats)) metrics.deviceEvents.of({ outcome }).value = count
       metrics.nodesRegistered.of({}).value = nodeController.stats.registered
       metrics.nodesMarked.of({ as: 'away' }).value = nodeController.stats.markedAway
       metrics.nodesMarked.of({ as: 'back' }).value = nodeController.stats.markedBack
