@@ -79,9 +79,9 @@ export class TwinReports {
     this.#components.clock.soon(() => {
       if (this.#comparing !== comparing) return
       for (let n = 0; n < comparedAtATime; n++) {
-        const { value: pacing, done } = pacings.next()
-        if (done === true) return
-        if (!pacing.isRead) this.consider(pacing.held)
+        const next = pacings.next()
+        if (next.done === true) return
+        if (!next.value.isRead) this.consider(next.value.held)
       }
       this.#compare(pacings)
     })
