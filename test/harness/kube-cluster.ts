@@ -2,6 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Authority } from '../../packages/cloudcore/src/identity/index.ts'
+import { Definitions } from '../../packages/kube-api/src/crd/definitions.ts'
+import { GarbageCollector } from '../../packages/kube-api/src/garbage-collector.ts'
 import { NamespaceLifecycle } from '../../packages/kube-api/src/namespace-lifecycle.ts'
 import { builtInResources } from '../../packages/kube-api/src/kinds/built-in-resources.ts'
 import { ObjectStore } from '../../packages/kube-api/src/object-store.ts'
@@ -38,14 +40,15 @@ export class KubeCluster implements AsyncDisposable {
   rules: readonly PolicyRule[] | undefined
   readonly #authority: Authority
   readonly #objects: ObjectStore
-  readonly #registry = new Registry(builtInResources())
+  readonly #registry: Registry
   #server: KubeApiServer | undefined
   #port = 0
 
-  private constructor(folder: string, authority: Authority, objects: ObjectStore) {
+  private constructor(folder: string, authority: Authority, objects: ObjectStore, registry: Registry) {
     this.folder = folder
     this.#authority = authority
     this.#objects = objects
+    this.#registry = registry
   }
 
   static async start(): Promise<KubeCluster> {
@@ -55,8 +58,13 @@ export class KubeCluster implements AsyncDisposable {
     const store = new MemoryStore()
     const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
     const objects = await ObjectStore.open({}, store, { committer, clock, log })
-    const cluster = new KubeCluster(folder, authority, objects)
-    await new NamespaceLifecycle({ store: objects, resources: cluster.#registry, clock, random: new SystemRandom(), log }).start()
+    const registry = new Registry(builtInResources())
+    const shared = { store: objects, resources: registry, clock, random: new SystemRandom(), log }
+    const garbage = new GarbageCollector(shared)
+    new Definitions({ ...shared, registry, garbage }).start()
+    await new NamespaceLifecycle(shared).start()
+    garbage.start()
+    const cluster = new KubeCluster(folder, authority, objects, registry)
     await cluster.up()
     for (const [file, token] of [[cluster.adminKubeconfig, 'of-the-administrator'], [cluster.kubeconfig, 'of-cloudcore']] as const) {
       await writeKubeconfig(file, {

@@ -1,3 +1,4 @@
+import { deviceDefinitions } from '../../packages/cloudcore/src/kube/device-kinds.ts'
 import { builtInResources } from '../../packages/kube-api/src/index.ts'
 import { knownDifferences } from './known-differences.ts'
 import { isExchange, readRecordings, type RecordedExchange } from './recording.ts'
@@ -6,6 +7,13 @@ const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\
 
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
   [head, head.map(() => '---'), ...rows].map(cells => `| ${cells.map(cell).join(' | ')} |\n`).join('')
+
+/** What is shown of a definition. */
+interface DefinitionText {
+  readonly group: string
+  readonly names: { readonly kind: string, readonly plural: string, readonly shortNames: readonly string[] }
+  readonly versions: readonly { readonly name: string, readonly additionalPrinterColumns?: readonly { readonly name: string, readonly priority?: number }[] }[]
+}
 
 /** A recorded request in a line: no longer than a reader needs. */
 function requestText({ method, path, requestHeaders }: RecordedExchange): string {
@@ -17,7 +25,7 @@ function requestText({ method, path, requestHeaders }: RecordedExchange): string
   return `\`${method} ${decoded}\`${said.length === 0 ? '' : ` (${said.join(', ')})`}`
 }
 
-/** docs/kubernetes.md: what is served, and every recorded request that is answered otherwise than by a real API server. */
+/** docs/kubernetes.md: what is served, of devices too, and every recorded request that is answered otherwise than by a real API server. */
 export function kubernetesPage(): string {
   const recordings = readRecordings()
   const exchanges = new Map(recordings.flatMap(({ scenario, steps }) =>
@@ -58,6 +66,31 @@ export function kubernetesPage(): string {
     + 'a schema makes of one object has a bound ([limits.md](limits.md)); an object beyond it is 422.\n'
     + '- An update is not refused for what it leaves as it was (ratcheting). A definition that changes ends the watches of its resources; '
     + 'clients begin them again.\n',
+    '## Devices\n',
+    'The kinds of `devices.kubeedge.io` are CustomResourceDefinitions. The embedded API has them from its first start; a later release '
+    + 'brings them up to date, and leaves what somebody changed in those of its own version. A cluster gets them with '
+    + '`kubectl apply -k deploy/kubernetes`, or alone with `kubectl apply -k deploy/crds`; until then '
+    + '`/readyz?verbose` of cloudcore says what is missing, nodes keep the devices that they have, and everything else goes on. '
+    + 'cloudcore finds them within half a minute.\n',
+    table(['kind', 'resource', 'short', 'columns of kubectl get', 'with -o wide'], deviceDefinitions.map(definition => {
+      const { group, names, versions } = definition['spec'] as DefinitionText
+      const [stored] = versions
+      const columns = stored!.additionalPrinterColumns ?? []
+      const named = (isWide: boolean): string => columns.filter(({ priority = 0 }) => (priority > 0) === isWide).map(({ name }) => name).join(', ')
+      return [names.kind, `${group}/${stored!.name} ${names.plural}`, names.shortNames.join(', '), named(false), named(true)]
+    })),
+    '\n- They take every object that KubeEdge v1.23\'s definitions take, keep every field that those keep, and have no status subresource '
+    + 'either. `v1alpha2` is taken with a warning, so that nothing is refused; what only it has does nothing.\n'
+    + '- `kubectl get holdfast` shows all of them; `kubectl explain device.spec` says what each field is for.\n'
+    + '- What a schema can say is refused with a sentence: `spec.properties[0].type: Unsupported value: "int": supported values: "INT", …`. '
+    + 'What it cannot (a desired value that the model does not allow, a model that is not there) is in the conditions of the Device: '
+    + '`kubectl get devices -o wide` has the message in the column Why.\n'
+    + '- `spec.properties` is one list, as with KubeEdge: a merge patch replaces it whole. One value is set with '
+    + '`kubectl patch device NAME --type=json -p \'[{"op":"replace","path":"/spec/properties/0/desired/value","value":"21"}]\'`, '
+    + 'or with `holdfast twin set NAME PROPERTY=VALUE`, which needs no index.\n'
+    + '- `kubectl wait --for=condition=Synced device/NAME` waits until the node has what is desired, `InDesiredState` until the device has '
+    + 'done it, `Reachable` until it can be reached.\n'
+    + '- The DeviceStatus of a Device has its name and is owned by it: deleting the Device deletes it. Nobody but cloudcore has to write it.\n',
     '## How it was compared\n',
     `Sessions with a real ${server} were recorded, ${recordings.length} scenarios of ${exchanges.size} requests; `
     + 'test/kube-api/replay.test.ts sends them to a fresh server, in order and in simulated time. Compared are status, headers, '

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { parseAllDocuments } from 'yaml'
 import { Fleet, until } from '../harness/daemons.ts'
+import { DevicesApi, conditionOf, desiredOf, reportedOf } from '../harness/device-api.ts'
 import type { Daemon } from '../harness/daemons.ts'
 import { KubeCluster } from '../harness/kube-cluster.ts'
 import type { PolicyRule } from '../harness/kube-cluster.ts'
@@ -77,6 +78,36 @@ async function servesNode(cluster: KubeHttp, edge: Daemon): Promise<void> {
   await until('it is gone from the node', async () => await objectsOf(edge, 'pods') === 0 && await objectsOf(edge, 'configmaps') === 0)
 }
 
+/** From a Device to a value that the node sets and one that the device reports; without a word where it moves and goes. */
+async function servesDevice(devices: DevicesApi, edge: Daemon): Promise<void> {
+  await devices.createModel('thermostat', [{ name: 'temperature', type: 'FLOAT', accessMode: 'ReadOnly' }, { name: 'setpoint', type: 'INT' }])
+  await devices.createDevice('hall', 'edge-1', 'thermostat', { properties: [{ name: 'setpoint', desired: { value: '20' } }] })
+  await until('the device is on the node', async () => await objectsOf(edge, 'devices') === 1 && await objectsOf(edge, 'devicemodels') === 1)
+  const device = `${edge.endpoints.http}/v1/devices/default/hall`
+  const send = async (method: string, path: string, body: object): Promise<number> =>
+    (await fetch(`${device}${path}`, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })).status
+  await until('the node knows it', async () => (await fetch(device)).status === 200)
+  expect(await send('PATCH', '/twin', { temperature: 19.5 })).toBe(200)
+  expect(await send('PATCH', '/twin?section=desired', { setpoint: 22 })).toBe(200)
+  for (const state of ['online', 'offline', 'online', 'offline']) {
+    expect(await send('PUT', '/state', { state })).toBe(200)
+    await until(`it is ${state}`, async () => (await devices.status('hall'))?.status?.state === state)
+  }
+  await until('all of it is in the cluster', async () => {
+    const status = await devices.status('hall')
+    return reportedOf(status)['temperature'] === '19.5' && desiredOf(await devices.device('hall'))['setpoint'] === '22'
+  })
+  await until('its conditions are there', async () => {
+    const found = await devices.device('hall')
+    return conditionOf(found, 'Synced') === 'True' && conditionOf(found, 'Reachable') === 'False' && conditionOf(found, 'InDesiredState') === 'False'
+  })
+  await until('events say so', async () => (await devices.api.check<{ items: { involvedObject: { name: string }, count: number }[] }>('GET',
+    '/api/v1/namespaces/default/events')).items.some(({ involvedObject, count }) => involvedObject.name === 'hall' && count > 1))
+  await devices.delete('devices', 'hall')
+  await until('it is gone from the node, and its status from the cluster', async () =>
+    await objectsOf(edge, 'devices') === 0 && await devices.status('hall') === undefined)
+}
+
 it('cloudcore in a cluster needs the rights that deploy/kubernetes gives it, and no others', async () => {
   await using cluster = await KubeCluster.start()
   cluster.rules = await grantedRules()
@@ -85,12 +116,18 @@ it('cloudcore in a cluster needs the rights that deploy/kubernetes gives it, and
   await edge.start()
   using http = await KubeHttp.open(cluster.adminKubeconfig)
   await servesNode(http, edge)
+  await until('it is said what is missing', async () => (await kubernetesOf(fleet)).endsWith(', which the API does not know: kubectl apply -k deploy/crds'))
+  const devices = new DevicesApi(http)
+  await devices.installDefinitions()
+  await until('cloudcore is in sync', async () => await kubernetesOf(fleet) === 'in sync', 60_000)
+  await servesDevice(devices, edge)
   await edge.stop()
   expect([...cluster.refused]).toEqual([])
   expect(await kubernetesOf(fleet)).toBe('in sync')
-  // Nothing is given that has no use: reading one by one is for where a watch lags, PUT is PATCH's equal.
+  // Nothing is given that has no use: reading one by one is for where a watch lags, PUT is PATCH's equal, the status of an older
+  // device of the name is deleted where the garbage collector has not yet, and definitions with a status subresource are others'.
   const granted = cluster.rules.flatMap(({ verbs, resources }) => verbs.flatMap(verb => resources.map(resource => `${verb} ${resource}`)))
-  const unused = granted.filter(right => !cluster.used.has(right) && !/^(get|update) /.test(right))
+  const unused = granted.filter(right => !cluster.used.has(right) && !/^(get|update) |^delete devicestatuses$|device(s|statuses)\/status$/.test(right))
   expect(unused).toEqual([])
 })
 
@@ -99,7 +136,8 @@ it('the manifests are what kubectl takes', async ({ skip }) => {
   skip(reason !== undefined, reason)
   const rendered = parseAllDocuments(await check('kubectl', ['kustomize', manifests])).map(document => document.toJS() as Role)
   expect(rendered.map(({ kind, metadata: { namespace = '' } }) => `${kind} ${namespace}`.trim())).toEqual([
-    'Namespace', 'ServiceAccount holdfast-system', 'Role kube-node-lease', 'ClusterRole', 'RoleBinding kube-node-lease', 'ClusterRoleBinding',
+    'Namespace', 'CustomResourceDefinition', 'CustomResourceDefinition', 'CustomResourceDefinition',
+    'ServiceAccount holdfast-system', 'Role kube-node-lease', 'ClusterRole', 'RoleBinding kube-node-lease', 'ClusterRoleBinding',
     'ConfigMap holdfast-system', 'Service holdfast-system', 'PersistentVolumeClaim holdfast-system', 'Deployment holdfast-system'
   ])
 })
@@ -124,6 +162,7 @@ describe('an API that is of no use', () => {
   it('because it is down holds up nothing, takes nothing away, and is used when it is up', async () => {
     await using cluster = await KubeCluster.start()
     using http = await KubeHttp.open(cluster.adminKubeconfig)
+    await new DevicesApi(http).installDefinitions()
     await cluster.down()
     const { fleet, edge } = await fleetOf(cluster.kubeconfig)
     await worksWithoutApi(fleet, edge)
@@ -178,6 +217,8 @@ describe('an API that is of no use', () => {
 
   it('because there is no kubeconfig is used when it is there', async () => {
     await using cluster = await KubeCluster.start()
+    using http = await KubeHttp.open(cluster.adminKubeconfig)
+    await new DevicesApi(http).installDefinitions()
     const later = join(cluster.folder, 'later.kubeconfig')
     const { fleet, edge } = await fleetOf(later)
     await worksWithoutApi(fleet, edge)

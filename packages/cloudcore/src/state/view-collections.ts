@@ -11,7 +11,8 @@ export type DownCollection = (typeof downCollections)[number]
 /** Where the objects of each collection are served. */
 export const viewKinds: Readonly<Record<DownCollection, KubeKind>> = {
   serviceaccounts: kubeKinds.serviceAccounts, secrets: kubeKinds.secrets, configmaps: kubeKinds.configMaps,
-  services: kubeKinds.services, pods: kubeKinds.pods, nodes: kubeKinds.nodes, devicemodels: kubeKinds.deviceModels, devices: kubeKinds.devices
+  services: kubeKinds.services, pods: kubeKinds.pods, nodes: kubeKinds.nodes,
+  devicemodels: kubeKinds.deviceModels, devices: kubeKinds.devices
 }
 
 /** `kind` of the objects in each collection: a list of the API leaves it out of its items. */
