@@ -4,13 +4,16 @@ import {
 } from './device-objects.ts'
 import { typedValue, type DesiredText, type DevicePlace } from './device-place.ts'
 import { recordOf, type KubeClient, type KubeObject } from './kube-client.ts'
-import type { DeviceRow, TwinView } from './twin-view.ts'
+import type { DeviceRow, TwinEntry, TwinView } from './twin-view.ts'
 
 const api = '/apis/devices.kubeedge.io/v1beta1'
 /** Of a write whose Device somebody else changed meanwhile. */
 const attemptsMax = 5
 const retryDelayMs = 100
 const rewatchDelayMs = 1000
+/** How long cloudcore may take to give desired values their versions. */
+const stampWithinMs = 3000
+const stampPollMs = 100
 
 const pathOf = (resource: string, device: string): string => {
   const [namespace = '', name = ''] = device.split('/').map(encodeURIComponent)
@@ -56,11 +59,29 @@ export class ClusterDevices implements DevicePlace {
       const properties = propertiesWith(found, desired)
       const { resourceVersion } = recordOf(found['metadata'])
       const written = await this.#client.patch(pathOf('devices', device), { metadata: { resourceVersion }, spec: { properties } }, signal)
-      if (written !== undefined) return twinView(written, status)
+      if (written !== undefined) return await this.#taken(device, written, values, signal)
       if (attempt === attemptsMax) {
         throw new HoldfastError('DESIRED_CONFLICT', `${device} was changed by others ${attemptsMax} times while it was to be written: try again`)
       }
       await wait(this.#clock, retryDelayMs * attempt, signal)
+    }
+  }
+
+  /** As it is when cloudcore has looked at it, or has not for a while. Rejects with `DESIRED_NOT_ALLOWED` for what it does not take. */
+  async #taken(device: string, written: KubeObject, values: readonly DesiredText[], signal: AbortSignal): Promise<TwinView> {
+    const deadlineMs = this.#clock.monotonicMs() + stampWithinMs
+    const generation = Number(recordOf(written['metadata'])['generation'])
+    for (;;) {
+      const [found, status] = await Promise.all([this.#device(device, signal), this.#status(device, signal)])
+      const view = twinView(found, status)
+      const synced = view.conditions.find(({ type }) => type === 'Synced')
+      const isSeen = synced !== undefined && synced.observedGeneration >= generation
+      const refused = values.find(({ property }) => ownDesired(view, property)?.version === null)
+      if (isSeen && refused !== undefined && synced.reason === 'InvalidDesired') {
+        throw notAllowed(`${synced.message} It stays in the Device, and no device is told, until it is set to something else.`)
+      }
+      if (isSeen && refused === undefined || this.#clock.monotonicMs() >= deadlineMs) return view
+      await wait(this.#clock, stampPollMs, signal)
     }
   }
 
@@ -162,11 +183,14 @@ class News {
   }
 }
 
-function checkVersion({ device, properties }: TwinView, property: string, ifVersion: string): void {
-  const desired = Object.hasOwn(properties, property) ? properties[property]!.desired : undefined
+const ownDesired = ({ properties }: TwinView, property: string): TwinEntry | undefined =>
+  Object.hasOwn(properties, property) ? properties[property]!.desired : undefined
+
+function checkVersion(view: TwinView, property: string, ifVersion: string): void {
+  const desired = ownDesired(view, property)
   const actual = desired === undefined ? 'none' : desired.version ?? 'a value that cloudcore has not given a version yet'
   if (actual === ifVersion) return
-  throw new HoldfastError('DESIRED_CONFLICT', `${device}: the desired ${property} is expected at version ${ifVersion}, and it is at ${actual}: ` +
+  throw new HoldfastError('DESIRED_CONFLICT', `${view.device}: the desired ${property} is expected at version ${ifVersion}, and it is at ${actual}: ` +
     'read the twin again, and decide anew')
 }
 

@@ -57,8 +57,9 @@ function syncOf(
 }
 
 function conditionsOf({ status }: KubeObject): readonly DeviceCondition[] {
-  return recordsOf(recordOf(status)['conditions']).map(({ type, status: is, reason, message, lastTransitionTime }) => ({
-    type: String(type), status: String(is), reason: textOf(reason) ?? '', message: textOf(message) ?? '', since: textOf(lastTransitionTime) ?? ''
+  return recordsOf(recordOf(status)['conditions']).map(({ type, status: is, reason, message, lastTransitionTime, observedGeneration }) => ({
+    type: String(type), status: String(is), reason: textOf(reason) ?? '', message: textOf(message) ?? '', since: textOf(lastTransitionTime) ?? '',
+    observedGeneration: typeof observedGeneration === 'number' ? observedGeneration : 0
   }))
 }
 

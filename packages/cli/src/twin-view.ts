@@ -26,6 +26,8 @@ export interface DeviceCondition {
   readonly message: string
   /** RFC 3339, or empty. */
   readonly since: string
+  /** Of the Device that it was said of; 0 where that is not known. */
+  readonly observedGeneration: number
 }
 
 /** A device and its twin, wherever it was asked. */

@@ -341,7 +341,10 @@ describe('watching', () => {
     expect(events[3]).toMatchObject(['change', { state: 'ok', properties: {} }])
     await receive({ 'default/plugs': model, [id]: device(id, { model: 'plugs' }) })
     await until(() => events.length >= 5)
-    expect(events[4]).toMatchObject(['twin', { invalid: ['a'] }])
+    expect(events[4]).toMatchObject(['change', { invalid: ['a'], properties: {} }])
+    await receive({ [id]: device(id, { uid: 'another' }) })
+    await until(() => events.length === 6)
+    expect(events[5]).toMatchObject(['twin', { revision: 0, state: null, properties: {} }])
     const ended = once(response, 'end')
     await receive({ [id]: undefined })
     await ended

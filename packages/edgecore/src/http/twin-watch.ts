@@ -1,5 +1,5 @@
 import type { Clock } from '@holdfast/runtime'
-import type { DeviceId, DeviceTwins } from '../twins/device-twins.ts'
+import type { DeviceId, DeviceTwin, DeviceTwins } from '../twins/device-twins.ts'
 import { twinChange, twinDocument } from './twin-documents.ts'
 
 export interface TwinWatchOptions {
@@ -13,8 +13,8 @@ export interface TwinWatchComponents {
 }
 
 /**
- * Server-sent events of one device (WHATWG HTML, server-sent events): `twin`, the whole one, first and whenever more than
- * values changed; `change`, what is different since; `deleted`, after which it ends. Ends when `signal` aborts.
+ * Server-sent events of one device (WHATWG HTML, server-sent events): `twin`, the whole one, first and where another device takes
+ * the name; `change`, what is different since; `deleted`, after which it ends. Ends when `signal` aborts.
  *
  * What happens while the reader takes nothing is not queued: the next event is the difference between what it was sent last and
  * what is now. So it holds one event at a time, and a reader sees the newest, not everything in between.
@@ -22,20 +22,19 @@ export interface TwinWatchComponents {
 export async function* twinEvents(
   id: DeviceId, { heartbeatMs }: TwinWatchOptions, { twins, clock }: TwinWatchComponents, signal: AbortSignal
 ): AsyncGenerator<string> {
-  let due: 'nothing' | 'change' | 'whole' = 'whole'
+  let isDue = true
   let wake = (): void => {}
   const stop = twins.subscribe(change => {
     if (change.id !== id) return
-    if (change.specChanged || change.before?.uid !== change.after?.uid) due = 'whole'
-    else if (due === 'nothing') due = 'change'
+    isDue = true
     wake()
   })
   const abort = (): void => wake()
   signal.addEventListener('abort', abort)
   try {
-    let shown = twins.get(id)
+    let shown: DeviceTwin | undefined
     while (!signal.aborted) {
-      if (due === 'nothing') {
+      if (!isDue) {
         const woken = await new Promise<boolean>(resolve => {
           const heartbeat = clock.after(heartbeatMs, () => resolve(false))
           wake = () => {
@@ -47,16 +46,20 @@ export async function* twinEvents(
         if (!woken) yield ':\n\n'
         continue
       }
-      const whole = due === 'whole'
-      due = 'nothing'
+      isDue = false
       const held = twins.get(id)
       if (held === undefined) {
         yield event('deleted', { device: id })
         return
       }
-      const change = whole || shown === undefined ? twinDocument(held) : twinChange(shown, held)
+      const before = shown
       shown = held
-      if (change !== undefined) yield event(whole ? 'twin' : 'change', change)
+      if (before?.uid !== held.uid) {
+        yield event('twin', twinDocument(held))
+        continue
+      }
+      const change = twinChange(before, held)
+      if (change !== undefined) yield event('change', change)
     }
   } finally {
     signal.removeEventListener('abort', abort)
