@@ -152,7 +152,8 @@ function isRecord(value: unknown): value is { readonly [member: string]: unknown
 function shown(value: unknown): string {
   if (value === undefined) return 'nothing'
   if (Array.isArray(value)) return 'an array'
-  return isRecord(value) ? 'an object' : JSON.stringify(typeof value === 'string' ? shortened(value) : value)
+  if (isRecord(value)) return 'an object'
+  return typeof value === 'number' ? String(value) : JSON.stringify(typeof value === 'string' ? shortened(value) : value)
 }
 
 function shortened(text: string, lengthMax = 64): string {
