@@ -145,6 +145,17 @@ describe('a report', () => {
   })
 })
 
+test('a clock that counts fractions, or stands before 1970, leaves whole timestamps', () => {
+  const device = new Writer()
+  device.nowMs = 1_000_000.75
+  device.report({ p: 1 })
+  device.state('online')
+  expect(decodeTwin(encodeTwin(device.twin))).toEqual(device.twin)
+  device.nowMs = -5
+  device.report({ p: 2 })
+  expect(device.twin.reported.get('p')!.timestamp).toBe(0)
+})
+
 describe('a refusal', () => {
   test('leaves nothing of the write behind (TWN-5)', () => {
     const device = new Writer(modelled)

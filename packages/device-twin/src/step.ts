@@ -134,7 +134,7 @@ function writeProperty(
       })
     }
     if (stale) written.stale.push(property)
-    else deleteProperty(draft, property, { value: null, version, timestamp: measuredAt ?? nowMs, deleted: true }, written)
+    else deleteProperty(draft, property, { value: null, version, timestamp: measuredAt ?? arrival(nowMs), deleted: true }, written)
     return undefined
   }
   const rule = rules.properties?.get(property)
@@ -156,14 +156,14 @@ function writeProperty(
     return undefined
   }
   if (held !== undefined && held.deleted !== true && textOf(held.value) === textOf(read.value)) {
-    if (section === 'reported' && refreshDue(held, measuredAt ?? nowMs, nowMs, rules.freshnessMs)) {
-      draft.set(section, property, { ...held, timestamp: measuredAt ?? nowMs })
+    if (section === 'reported' && refreshDue(held, measuredAt ?? arrival(nowMs), nowMs, rules.freshnessMs)) {
+      draft.set(section, property, { ...held, timestamp: measuredAt ?? arrival(nowMs) })
       written.refreshed.push(property)
     }
     return undefined
   }
   draft.set(section, property, {
-    value: read.value, version, timestamp: measuredAt ?? nowMs,
+    value: read.value, version, timestamp: measuredAt ?? arrival(nowMs),
     ...rule?.type !== undefined || type === undefined || type === '' ? {} : { type }
   })
   written[section].push(property)
@@ -175,6 +175,9 @@ function measured(timestamp: number | undefined, nowMs: number): number | undefi
   const read = readTimestamp(timestamp)
   return read === undefined || read > nowMs ? undefined : read
 }
+
+/** Clocks may count fractions; a twin does not. */
+function arrival(nowMs: number): number { return Math.max(0, Math.floor(nowMs)) }
 
 function refreshDue(held: Entry, timestamp: number, nowMs: number, freshnessMs: number): boolean {
   return timestamp !== held.timestamp && (held.timestamp > nowMs || timestamp - held.timestamp >= freshnessMs)
@@ -262,7 +265,7 @@ function changeState(
     return { twin, outputs: [{ kind: 'stale', properties: [] }] }
   }
   if (before?.value === value) return { twin, outputs: [] }
-  const state = { value, timestamp: at ?? nowMs }
+  const state = { value, timestamp: at ?? arrival(nowMs) }
   const lastOnlineTime = isOnline(value) || (before !== undefined && isOnline(before.value)) ? state.timestamp : twin.lastOnlineTime
   return {
     twin: { ...twin, revision: twin.revision + 1, state, lastOnlineTime },
