@@ -75,7 +75,8 @@ function externalWay({ mqtt, routes: rules }: EdgecoreConfig, components: MqttWa
     url, username, passwordFile, caFile, certificateFile, keyFile,
     clientId: clientId ?? `holdfast-${node}`,
     packetBytesMax: mqtt.packetBytesMax,
-    pendingBytesMax: mqtt.pendingBytesMax,
+    // edgecore's connection is the one client that there is.
+    pendingBytesMax: mqtt.pendingBytesMaxPerClient,
     filters: rules.filter(({ lane }) => lane !== localOnly).map(({ filter }) => filter.replaceAll(/\{[a-z]+\}/g, '+'))
   }, { sink: outbox, routes, clock, random, log, onAcks: metrics.onMqttAcks })
   metrics.watchExternalBroker(broker)

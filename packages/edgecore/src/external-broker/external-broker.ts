@@ -7,6 +7,7 @@ import type { Check, Clock, Log, Random, Service } from '@holdfast/runtime'
 import type { Commit, OutboxLane } from '@holdfast/store'
 import type { IPublishPacket, MqttClient } from 'mqtt'
 import { AckQueue } from '../broker/ack-queue.ts'
+import type { OnAcks, PublishDone } from '../broker/ack-queue.ts'
 import { brokerLimits } from '../broker/limits.ts'
 import { Takers } from '../broker/takers.ts'
 import { topicProblem } from '../broker/topic.ts'
@@ -32,7 +33,7 @@ export interface ExternalBrokerOptions {
   readonly certificateFile?: string | undefined
   readonly keyFile?: string | undefined
   readonly packetBytesMax: number
-  /** Bytes of messages that wait for their commit; past it nothing is read. */
+  /** Bytes of messages, topics included, that wait for their commit; past it nothing is read. */
   readonly pendingBytesMax: number
   /** Filters of the routes that become records. */
   readonly filters: readonly string[]
@@ -127,10 +128,18 @@ export class ExternalBroker implements MessageBus, Service {
   readonly #outgoing = new Set<OutgoingMessage>()
   #outgoingBytes = 0
   #trouble = 'not connected yet'
+  readonly #onAcks: OnAcks
+  readonly #nowMs: () => number
 
   constructor(options: ExternalBrokerOptions, components: ExternalBrokerComponents) {
     this.#options = options
     this.#components = components
+    this.#nowMs = () => components.clock.monotonicMs()
+    this.#onAcks = (count, latencyMs, error) => {
+      if (error !== undefined) return
+      this.counters.acknowledged += count
+      components.onAcks?.(count, latencyMs)
+    }
   }
 
   get connected(): boolean { return this.#session?.ready === true }
@@ -323,7 +332,7 @@ export class ExternalBroker implements MessageBus, Service {
 
   /** False where nothing can be stored now: a full lane, a full disk, a store that is opened anew. */
   #take(session: Session, packet: IPublishPacket): boolean {
-    const { sink, clock, onAcks } = this.#components
+    const { sink } = this.#components
     const payload = typeof packet.payload === 'string' ? Buffer.from(packet.payload) : packet.payload
     const topic = this.#topic(packet.topic)
     const isOversized = payload.length > recordPayloadBytesMax
@@ -341,20 +350,15 @@ export class ExternalBroker implements MessageBus, Service {
     }
     this.#count(topic, packet, isOversized)
     const { messageId } = packet
-    const acknowledge = (error?: Error | null): void => {
-      if (error || packet.qos === 0 || messageId === undefined) return
-      session.stream()?.acknowledge(messageId)
+    const acknowledge: PublishDone = packet.qos === 0 || messageId === undefined ? nothing : error => {
+      if (!error) session.stream()?.acknowledge(messageId)
     }
-    const onSettled = (count: number, latencyMs: number, error: Error | undefined): void => {
-      if (error !== undefined) return
-      this.counters.acknowledged += count
-      onAcks?.(count, latencyMs)
-    }
+    const bytes = packet.topic.length + payload.length
     const [only] = commits
-    this.#pendingBytes += payload.length
-    if (only === undefined) session.acks.addSettled(payload.length, acknowledge, onSettled)
-    else if (commits.size === 1) session.acks.add(only, payload.length, acknowledge, () => clock.monotonicMs(), onSettled)
-    else session.acks.addAll(commits, payload.length, acknowledge, () => clock.monotonicMs(), onSettled)
+    this.#pendingBytes += bytes
+    if (only === undefined) session.acks.addSettled(bytes, acknowledge, this.#onAcks)
+    else if (commits.size === 1) session.acks.add(only, bytes, acknowledge, this.#nowMs, this.#onAcks)
+    else session.acks.addAll(commits, bytes, acknowledge, this.#nowMs, this.#onAcks)
     return true
   }
 
@@ -466,6 +470,8 @@ export class ExternalBroker implements MessageBus, Service {
     this.#components.log.error('mqtt: the external broker refuses a subscription', { url: this.#options.url, filter })
   }
 }
+
+function nothing(): void {}
 
 function bytesOf({ topic, payload }: OutgoingMessage): number { return topic.length + payload.length }
 

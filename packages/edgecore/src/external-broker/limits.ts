@@ -1,4 +1,4 @@
-/** Bounds of edgecore as a client of another broker (L8); `mqtt.pendingBytesMax` and `mqtt.packetBytesMax` hold as well. */
+/** Bounds of edgecore as a client of another broker (L8); `mqtt.pendingBytesMaxPerClient` and `mqtt.packetBytesMax` hold as well. */
 export const externalBrokerLimits = {
   externalConnectTimeoutMs: {
     value: 10_000, unit: 'ms', meaning: 'From dialling the external broker to its CONNACK.', atLimit: 'The attempt ends, and counts as failed.'

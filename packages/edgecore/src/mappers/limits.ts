@@ -12,6 +12,10 @@ export const mapperLimits = {
     value: 300_000, unit: 'ms', meaning: 'Longest time between two tellings of a desired value.',
     atLimit: 'Told again at this interval.'
   },
+  topics: {
+    value: 8, unit: 'topics', meaning: 'Topics that one property of an MQTT device is read from.',
+    atLimit: 'The property is not served, and shown as misconfigured.'
+  },
   payloadDepth: {
     value: 32, unit: 'levels', meaning: 'JSON that a device sends to a built-in mapper.',
     atLimit: 'It counts as no JSON, and is a problem of the properties that are read from it.'

@@ -8,6 +8,7 @@ import type { MessageBus, MessageTaker, OutgoingMessage } from '../messages.ts'
 import { conversionSettings, describeConversion, fromDevice, toDevice } from './conversion.ts'
 import type { Conversion } from './conversion.ts'
 import { JsonPayload, shown } from './json-payload.ts'
+import { mapperLimits as limits } from './limits.ts'
 import { Misconfigured } from './mapper.ts'
 import type { DeviceHost, DeviceMapper, MappedDevice, MappedProperty, Protocol } from './mapper.ts'
 import { valueAt } from './pointer.ts'
@@ -32,7 +33,9 @@ const deviceSettings = z.object({
 
 /** `visitors.configData` of a property. */
 const propertySettings = z.object({
-  topic: filterSetting.optional(),
+  topic: z.union([filterSetting.transform(filter => [filter]), z.array(filterSetting).min(1).max(limits.topics.value)], {
+    error: `expected an MQTT topic or topic filter, or a list of at most ${limits.topics.value} of them`
+  }).optional(),
   pointer: jsonPointer().optional(),
   conversion: conversionSettings.optional(),
   commandTopic: topicSetting.optional(),
@@ -126,7 +129,7 @@ class MqttDevice implements DeviceMapper, MessageTaker {
   #add(property: MappedProperty): void {
     const settings = readSettings(propertySettings, property.settings, 'visitors.configData')
     const { topic, pointer, conversion, commandTopic, commandPayload = '{{value}}' } = settings
-    if (topic !== undefined) this.#readings.push({ property, filter: topic, pointer, conversion })
+    for (const filter of topic ?? []) this.#readings.push({ property, filter, pointer, conversion })
     if (commandTopic !== undefined) this.#commands.set(property.name, { topic: commandTopic, payload: commandPayload, conversion })
   }
 
