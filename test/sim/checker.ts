@@ -15,6 +15,7 @@ const gapsAllowed: Readonly<Record<FaultClass, readonly GapReason[]>> = {
   'edge-damage': ['corrupt', 'cloud-lost'],
   'cloud-damage': ['cloud-corrupt', 'cloud-lost', 'cloud-log-new'],
   state: [],
+  twins: [],
   'state-loss': ['corrupt', 'cloud-lost', 'cloud-log-new']
 }
 

@@ -10,8 +10,7 @@ import type { Edge } from './edge.ts'
 import { Machine } from './machine.ts'
 import type { SimulatedProcess } from './machine.ts'
 import type { SimulatedConnection } from './network.ts'
-import type { StateSimulation } from './state.ts'
-import type { CloudState } from './state-cloud.ts'
+import type { CloudSide, StateBeside } from './state-beside.ts'
 import type { World } from './world.ts'
 
 export interface CloudOptions {
@@ -26,7 +25,7 @@ export interface RunningCloud {
   readonly process: SimulatedProcess
   readonly log: LevelLog
   readonly hub: Hub
-  readonly state: CloudState | undefined
+  readonly state: CloudSide | undefined
 }
 
 /** The cloud: its machine, and the real hub over the real cloud log when its process runs. */
@@ -36,7 +35,7 @@ export class Cloud {
   running: RunningCloud | undefined
   clusterUid = 'cluster-one'
   /** Undefined: the seed is about the Log alone. */
-  stateSimulation: StateSimulation | undefined
+  stateSimulation: StateBeside | undefined
   down = false
   starts = 0
   crashes = 0

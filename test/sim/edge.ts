@@ -12,8 +12,7 @@ import { Machine } from './machine.ts'
 import type { SimulatedProcess } from './machine.ts'
 import { SimulatedConnection, Wire } from './network.ts'
 import type { Publisher } from './publisher.ts'
-import type { StateSimulation } from './state.ts'
-import type { EdgeState } from './state-edge.ts'
+import type { EdgeSide, StateBeside } from './state-beside.ts'
 import type { World } from './world.ts'
 
 export interface EdgeOptions {
@@ -27,7 +26,7 @@ export interface RunningEdge {
   readonly database: Database
   readonly outbox: Outbox
   readonly link: Link
-  readonly state: EdgeState | undefined
+  readonly state: EdgeSide | undefined
 }
 
 /** A stretch in which nothing but appends moves a lane's offsets: from one open to the next. */
@@ -49,7 +48,7 @@ export class Edge {
   readonly wire = new Wire()
   readonly publishers: Publisher[] = []
   /** Undefined: the seed is about the Log alone. */
-  stateSimulation: StateSimulation | undefined
+  stateSimulation: StateBeside | undefined
   running: RunningEdge | undefined
   /** Lanes that the configuration lacks at the moment. */
   readonly missingLanes = new Set<string>()
@@ -116,9 +115,16 @@ export class Edge {
       committer: database.committer, clock, random, log, clockSynchronised, failpoint
     })
     await database.trust()
-    database.onLow(low => { outbox.refuse(low ? new HoldfastError('DISK_FULL', 'simulated') : undefined) })
+    let refusal: HoldfastError | undefined
+    let state: EdgeSide | undefined
+    database.onLow(low => {
+      refusal = low ? new HoldfastError('DISK_FULL', 'simulated') : undefined
+      outbox.refuse(refusal)
+      state?.refuse(refusal)
+    })
     const peer = await PeerMemory.open(database.store, database.committer)
-    const state = await this.stateSimulation?.openEdge(this, database)
+    state = await this.stateSimulation?.openEdge(this, { database, outbox, process, clock, random, log, clockTrusted: clockSynchronised })
+    state?.refuse(refusal)
     const link = new Link({
       bootId, software: 'simulated', probeMs: 10_000, deadMs: 25_000, retryDelayMs: 100, retryDelayMaxMs: 30_000
     }, {
@@ -132,7 +138,7 @@ export class Edge {
     database.onReopened(async (store, suspect) => {
       link.pause()
       await outbox.reopen(store, suspect)
-      await state?.up.reload()
+      await state?.reopen(store, suspect)
       if (!process.alive) return
       opened()
       link.resume()

@@ -1,4 +1,4 @@
-import { planOf, stateFaultClasses, statePlanOf } from './plan.ts'
+import { planOfClass } from './plan.ts'
 import { simulate } from './simulation.ts'
 
 // Runs seeds one after the other and stops at the first that fails: `node test/sim/main.ts FIRST COUNT`; with CLASS in
@@ -6,10 +6,9 @@ import { simulate } from './simulation.ts'
 // environment, only those of that class.
 const [first = '1', count = '1'] = process.argv.slice(2)
 const { CLASS: onlyClass } = process.env
-const isState = stateFaultClasses.some(name => name === onlyClass)
 for (let seed = Number(first), left = Number(count); left > 0; seed++) {
-  const plan = isState ? statePlanOf(seed) : planOf(seed)
-  if (onlyClass !== undefined && plan.faultClass !== onlyClass && !(isState && onlyClass === 'state')) continue
+  const plan = planOfClass(seed, onlyClass)
+  if (onlyClass !== undefined && plan.faultClass !== onlyClass && onlyClass !== 'state') continue
   left--
   const traced = process.env.TRACE === '1'
   const outcome = await simulate(seed, { plan, traced })

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { planOf, statePlanOf } from './plan.ts'
+import { planOfClass } from './plan.ts'
 import { simulate } from './simulation.ts'
 
 const run = promisify(execFile)
@@ -90,7 +90,7 @@ for (const [i, patch] of patches.entries()) {
       expect(failure ?? 'no seed failed',
         `${seedsMax} seeds passed although: ${why}`).toMatch(/^seed \d+ \([a-z-]+\) failed/)
       const seed = Number(/^seed (\d+)/.exec(failure!)![1])
-      const plan = faultClass === 'state' ? statePlanOf(seed) : planOf(seed)
+      const plan = planOfClass(seed, faultClass)
       expect((await simulate(seed, { plan })).failure, `seed ${seed} fails without the mutant too`).toBeUndefined()
       console.log(`${basename(patch, '.patch')}: ${failure!.slice(0, 160)}`)
     } finally {

@@ -15,9 +15,9 @@ import type { LaneOptions } from '@holdfast/store'
  */
 export const faultClasses = ['honest', 'bounded', 'cloud-loss', 'edge-restore', 'clone', 'edge-damage',
   'cloud-damage'] as const
-/** Seeds of their own, with State beside the Log (`statePlanOf`). */
+/** Seeds of their own, with State beside the Log (`statePlanOf`); those with twins are of one more class (`twinPlanOf`). */
 export const stateFaultClasses = ['state', 'state-loss'] as const
-export type FaultClass = (typeof faultClasses)[number] | (typeof stateFaultClasses)[number]
+export type FaultClass = (typeof faultClasses)[number] | (typeof stateFaultClasses)[number] | 'twins'
 
 export const faultKinds = [
   'edge-kill', 'edge-power-cut', 'edge-dies-in-code', 'edge-failpoint', 'cloud-kill', 'cloud-power-cut',
@@ -53,7 +53,8 @@ const special: Readonly<Record<FaultClass, readonly [FaultKind, number][]>> = {
     3]],
   state: [['watch-broken', 8], ['cluster-restored', 5], ['edge-state-failpoint', 6], ['edge-state-flipped', 6], ['cloud-kill', 6],
     ['link-cut', 6]],
-  'state-loss': [['watch-broken', 8], ['edge-state-failpoint', 6]]
+  'state-loss': [['watch-broken', 8], ['edge-state-failpoint', 6]],
+  twins: [['watch-broken', 8], ['edge-state-failpoint', 5], ['cloud-kill', 5], ['link-down', 6], ['clock-jump', 8]]
 }
 
 export interface PlannedFault { readonly kind: FaultKind, readonly atMs: number }
@@ -132,6 +133,24 @@ export function planOf(seed: number): Plan {
     segmentEntries: random.integer(8, 200),
     convergeMs: faultClass === 'clone' ? 15 * 60_000 : 150_000
   }
+}
+
+/** A seed with the twins of devices: the histories of State, with other faults and other changes. */
+export function twinPlanOf(seed: number): Plan {
+  const random = new SeededRandom(seed ^ 0x7415)
+  const plan = statePlanOf(seed)
+  const choices = [...always.filter(([kind]) => kind !== 'lane-vanishes'), ...special.twins]
+  const faults: PlannedFault[] = Array.from({ length: random.integer(6, 16) }, () => ({
+    kind: pick(choices, random), atMs: plan.chaosMs * (0.03 + 0.9 * random.next())
+  }))
+  return {
+    ...plan, faultClass: 'twins', faults: faults.toSorted((a, b) => a.atMs - b.atMs), records: 20, stateChanges: random.integer(100, 300)
+  }
+}
+
+/** The plan of a seed of a class; undefined: of whichever class the seed is in the Log's own plans. */
+export function planOfClass(seed: number, faultClass: string | undefined): Plan {
+  return faultClass === 'twins' ? twinPlanOf(seed) : faultClass?.startsWith('state') === true ? statePlanOf(seed) : planOf(seed)
 }
 
 /** The same for a seed with State: a shorter history, less of the Log, and what goes wrong with State. */

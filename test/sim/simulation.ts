@@ -10,6 +10,8 @@ import { planOf } from './plan.ts'
 import { Publisher } from './publisher.ts'
 import { attemptsOn, readCloudLog } from './reader.ts'
 import { StateSimulation } from './state.ts'
+import type { StateBeside } from './state-beside.ts'
+import { TwinSimulation } from './twins.ts'
 import { SimulationFailure, World } from './world.ts'
 
 export interface SimulationOptions {
@@ -51,7 +53,7 @@ export class Simulation {
   readonly publishers: Publisher[] = []
   readonly happened: FaultKind[] = []
   /** Undefined: the seed is about the Log alone. */
-  readonly state: StateSimulation | undefined
+  readonly state: StateBeside | undefined
   /** Nothing new goes wrong from here on. */
   healed = false
 
@@ -70,7 +72,8 @@ export class Simulation {
       for (const { device, lane, window } of devices) this.#addPublisher(edge, device, lane, window)
       return edge
     })
-    this.state = plan.stateChanges === undefined ? undefined : new StateSimulation(this)
+    this.state = plan.stateChanges === undefined ? undefined
+      : plan.faultClass === 'twins' ? new TwinSimulation(this) : new StateSimulation(this)
     for (const each of [this.cloud, ...this.edges]) each.stateSimulation = this.state
   }
 

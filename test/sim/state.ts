@@ -1,12 +1,13 @@
 import type { Frame } from '@holdfast/protos'
 import type { Clock } from '@holdfast/runtime'
-import type { Database, StoreEntry } from '@holdfast/store'
+import type { StoreEntry } from '@holdfast/store'
 import { tables } from '@holdfast/store'
 import { stateDigest } from '@holdfast/sync'
 import type { StateBatch } from '@holdfast/sync'
 import type { Edge } from './edge.ts'
 import type { SimulatedProcess } from './machine.ts'
 import type { Simulation } from './simulation.ts'
+import type { EdgeParts, EdgeSide, StateBeside } from './state-beside.ts'
 import { CloudState } from './state-cloud.ts'
 import { EdgeState } from './state-edge.ts'
 import { Cluster, Contributions, downCollections, placeOf, upCollections, versionOf } from './state-truth.ts'
@@ -25,7 +26,7 @@ interface EdgeView { applied: number, base: number, state: EdgeState | undefined
  * - O-S5: in the end, each node's disk holds exactly what the cluster has for it, and the cluster exactly what the node says;
  * - O-S6: a reconnect with nothing changed moves no item.
  */
-export class StateSimulation {
+export class StateSimulation implements StateBeside {
   readonly contributions: Contributions
   cluster: Cluster
   clusterChangedMs = -Infinity
@@ -59,7 +60,7 @@ export class StateSimulation {
   }
 
   /** For an edge's process that has just started. */
-  async openEdge(edge: Edge, database: Database): Promise<EdgeState> {
+  async openEdge(edge: Edge, { database }: EdgeParts): Promise<EdgeSide> {
     const { world } = this.#simulation
     const view: EdgeView = { applied: 0, base: 0, state: undefined }
     const state = await EdgeState.open(database, Buffer.from(world.random.bytes(8)), {
@@ -68,7 +69,7 @@ export class StateSimulation {
     })
     view.state = state
     this.#views.set(edge, view)
-    return state
+    return { down: state.down, up: state.up, refuse() {}, reopen: () => state.up.reload() }
   }
 
   openCloud(clock: Clock, process: SimulatedProcess): CloudState {
@@ -206,7 +207,7 @@ export class StateSimulation {
       const running = edge.running
       if (running?.process.alive !== true) return
       this.changes++
-      running.state?.up.set(collection, key, random.chance(0.75) ? this.contributions.make(`${collection} ${key}`) : undefined)
+      this.#views.get(edge)?.state?.up.set(collection, key, random.chance(0.75) ? this.contributions.make(`${collection} ${key}`) : undefined)
       return
     }
     const collection = downCollections[random.integer(0, downCollections.length - 1)]!
