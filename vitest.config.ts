@@ -14,7 +14,7 @@ export default defineConfig({
       project('unit', ['protos/**/*.test.ts', 'packages/**/*.test.ts', 'test/*.test.ts', 'test/kube-api/**/*.test.ts',
         'bench/**/*.test.ts'], 20_000),
       project('sim', ['test/sim/**/*.test.ts'], 300_000),
-      project('e2e', ['test/e2e/**/*.test.ts'], 120_000),
+      project('e2e', ['test/e2e/**/*.test.ts', 'test/interop/**/*.test.ts'], 120_000),
       project('faults', ['test/faults/**/*.test.ts'], 600_000),
       project('system', ['test/system/**/*.test.ts'], 600_000)
     ]

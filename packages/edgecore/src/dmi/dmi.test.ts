@@ -84,7 +84,7 @@ function client(socket: string) {
 
 async function refusal(call: Promise<unknown>): Promise<[code: string, details: string]> {
   const error = await call.then(() => { throw new Error('it was taken') }, (reason: unknown) => reason as ServiceError)
-  return [status[error.code]!, error.details]
+  return [status[error.code], error.details]
 }
 
 /** A mapper that takes everything. */

@@ -177,6 +177,36 @@ test('what changed while the mapper was away is told when it is back', async () 
   expect([...memory.told('modbus')].toSorted()).toEqual(['device/default/a', 'device/default/c', 'model/default/thermostat'])
 })
 
+test('a mapper that had nothing to be told, and comes back without registering, is told everything', async () => {
+  const { mapper, put, begin, devices, clock } = await setUp()
+  put(deviceTwin('default/a', { model: thermostat }))
+  const print = modelFingerprint(thermostat)
+  await begin(new Map([
+    ['model/default/thermostat', print], ['device/default/a', deviceFingerprint(devices.get('default/a')!, print)]
+  ]))
+  expect(mapper.take()).toEqual([])
+  await mapper.disconnect()
+  await clock.advance(1_000)
+  expect(mapper.take()).toEqual([
+    'CreateDeviceModel default/thermostat', 'UpdateDeviceModel default/thermostat', 'RegisterDevice default/a', 'UpdateDevice default/a'
+  ])
+})
+
+test('a refused update may mean that the mapper has lost device and model', async () => {
+  const { mapper, put, begin, change, clock } = await setUp()
+  put(deviceTwin('default/a', { model: thermostat }), deviceTwin('default/b', { model: thermostat }))
+  await begin()
+  mapper.take()
+  mapper.answers.set('UpdateDevice default/a', refused)
+  await change('default/a', deviceTwin('default/a', { model: thermostat, desired: { target: 1 }, reported: { target: 1 } }))
+  mapper.answers.clear()
+  await clock.advance(2_000)
+  expect(mapper.take()).toEqual([
+    'UpdateDevice default/a', 'CreateDeviceModel default/thermostat', 'UpdateDeviceModel default/thermostat',
+    'RegisterDevice default/a', 'UpdateDevice default/a'
+  ])
+})
+
 test('a mapper that says that it has a device, or has it not, is believed', async () => {
   const { mapper, put, begin, change, clock } = await setUp()
   put(deviceTwin('default/a'))

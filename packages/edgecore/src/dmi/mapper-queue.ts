@@ -256,7 +256,8 @@ export class MapperQueue {
       if (item.holding.kind === 'nothing') this.#drop(item)
       return
     }
-    this.#armRepeat(item, device)
+    // One that waits for its model keeps the time of its next try.
+    if (!item.due) this.#armRepeat(item, device)
   }
 
   /** A device that has been told, and does not report what is desired, is told again later (DMI-25). */
@@ -353,9 +354,10 @@ export class MapperQueue {
   }
 
   #pump(): void {
-    if (this.#closed || this.#fresh.size + this.#failed.size === 0) return
+    if (this.#closed) return
     if (this.#connection === undefined) {
-      this.#connect()
+      // Also where there is nothing to tell: a mapper that goes away is to be noticed.
+      if (!this.idle) this.#connect()
       return
     }
     const { callsMax } = this.#options
@@ -433,7 +435,13 @@ export class MapperQueue {
       return
     }
     if (failure.kind === 'not-found') item.holding = nothing
-    else if (failure.kind === 'unanswered' || item.holding.kind === 'unknown') item.holding = unknown
+    // A refusal may mean that the mapper has lost the device, or its model: the next time both are told from the start.
+    else if (failure.kind === 'unanswered' || item.holding.kind === 'told') item.holding = unknown
+    const model = failure.kind === 'unanswered' ? undefined : this.#items.get(`model/${telling.model}`)
+    if (model?.holding.kind === 'told') {
+      model.holding = unknown
+      this.#look(model)
+    }
     if (item.failure?.reason !== failure.reason && failure.kind !== 'unanswered') {
       log.warn('a mapper refuses a device or a model; it is told again', {
         mapper: this.registration.name, [item.kind]: item.id, reason: failure.reason
