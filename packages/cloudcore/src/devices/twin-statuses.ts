@@ -38,11 +38,11 @@ export function twinStatuses(components: TwinStatusesComponents): UpCollection {
       const item = readTwinItem(key, value)
       return typeof item === 'string' ? item : new TwinWrite({ node, version, item, route }, components)
     },
-    removal: (node, key) => {
+    removal: (_node, key) => {
       const place = namespacedPlace(kubeKinds.deviceStatuses, key)
       return place && {
         places: [place],
-        refusal: ([status]) => status === undefined ? 'gone' : recordingNode(status) === node ? undefined : 'another',
+        refusal: ([status]) => status === undefined ? 'gone' : undefined,
         next: ([status]) => last({
           verb: 'patch', place, patch: metadataPatch(status!, { [stateAnnotation]: null, [nodeAnnotation]: null })
         })
