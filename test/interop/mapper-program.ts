@@ -75,7 +75,7 @@ function ask(method: string, request: object): Promise<CommandAnswer & { readonl
   return new Promise(resolve => {
     const unary = edgecore[method] as (request: object, options: grpc.CallOptions, done: grpc.requestCallback<never>) => void
     unary.call(edgecore, request, { deadline: Date.now() + 10_000 }, (error, answer) => {
-      resolve(error === null ? { code: 'OK', details: '', ...answer !== undefined && { answer } } : { code: grpc.status[error.code]!, details: error.details })
+      resolve(error === null ? { code: 'OK', details: '', ...answer !== undefined && { answer } } : { code: grpc.status[error.code], details: error.details })
     })
   })
 }

@@ -137,6 +137,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   metrics.watchState(link)
   metrics.watchTwins(twins)
   metrics.watchMappers(mappers)
+  metrics.watchDmi(dmi)
   metrics.watchDeviceTopics(deviceTopics)
   metrics.watchObjects(table, localApi, reporter)
   database.onReclaim(() => outbox.reclaim())
@@ -168,14 +169,14 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
       await database.close()
     }
   }
-  const mqttUrl = await mqtt.listen()
+  const mqttEndpoints = await mqtt.listen()
   const ops = await openEdgeOperations(config.ops, {
     outbox, database, link, log,
     waysIn: { mqtt: mqtt.ready },
     mappers,
     metrics: () => metrics.registry.expose()
   })
-  await endpoints.publish({ mqtt: mqttUrl, http: deviceApi.url, dmi: dmi.url, localApi: localApi.url, ops: ops.url })
+  await endpoints.publish({ ...mqttEndpoints, http: deviceApi.url, dmi: dmi.url, localApi: localApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
   await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, mappers, ...mqtt.services], shutdown)
 }

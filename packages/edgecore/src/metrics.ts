@@ -6,6 +6,7 @@ import type { DeviceTopics } from './device-topics/index.ts'
 import type { ExternalBroker } from './external-broker/index.ts'
 import type { DeviceApi } from './http/index.ts'
 import type { Link } from './link/link.ts'
+import type { Dmi } from './dmi/index.ts'
 import type { Mappers } from './mappers/index.ts'
 import type { NodeReporter } from './node-status/index.ts'
 import type { LocalApi, ObjectTable } from './objects/index.ts'
@@ -126,6 +127,25 @@ export const edgecoreMetrics = {
   externalBrokerConnections: {
     name: 'holdfast_edge_external_broker_connections_total', kind: 'counter', labels: ['outcome'],
     help: 'Connections to the external broker: made, or lost (attempts that failed as well).'
+  },
+  dmiMappers: {
+    name: 'holdfast_edge_dmi_mappers', kind: 'gauge', labels: ['state'], help: 'Mappers that have registered over DMI: connected, or away.'
+  },
+  dmiWaiting: {
+    name: 'holdfast_edge_dmi_waiting', kind: 'gauge', help: 'Devices and models that mappers have not taken in their present form.'
+  },
+  dmiRegistrations: {
+    name: 'holdfast_edge_dmi_registrations_total', kind: 'counter', help: 'Registrations of mappers that were acknowledged.'
+  },
+  dmiReports: {
+    name: 'holdfast_edge_dmi_reports_total', kind: 'counter', help: 'Reports of mappers that were acknowledged.'
+  },
+  dmiRefused: {
+    name: 'holdfast_edge_dmi_refused_total', kind: 'counter', labels: ['status'], help: 'Calls of mappers that were refused, by gRPC status.'
+  },
+  dmiCalls: {
+    name: 'holdfast_edge_dmi_calls_total', kind: 'counter', labels: ['outcome'],
+    help: 'Devices and models that mappers were told of: applied, refused, or unanswered.'
   },
   mapperDevices: {
     name: 'holdfast_edge_mapper_devices', kind: 'gauge', labels: ['state'],
@@ -294,6 +314,7 @@ export type BrokerNumbers = Pick<Broker, 'counters' | 'connections' | 'subscript
   readonly persistence: Pick<Broker['persistence'], 'counters'>
 }
 export type ExternalBrokerNumbers = Pick<ExternalBroker, 'counters' | 'connected' | 'pendingBytes'>
+export type DmiNumbers = Pick<Dmi, 'mappers' | 'counters'>
 export type MapperNumbers = Pick<Mappers, 'counters' | 'counts'>
 export type ObjectNumbers = Pick<ObjectTable, 'sequence' | 'stats' | 'count'> & { readonly down: Pick<ObjectTable['down'], 'collections'> }
 export type DeviceTopicsNumbers = Pick<DeviceTopics, 'requests' | 'deltas'>
@@ -405,6 +426,21 @@ export class EdgecoreMetrics {
       metrics.externalBrokerUp.of({}).value = broker.connected ? 1 : 0
       metrics.externalBrokerConnections.of({ outcome: 'made' }).value = counters.connected
       metrics.externalBrokerConnections.of({ outcome: 'lost' }).value = counters.lost
+    })
+  }
+
+  watchDmi(dmi: DmiNumbers): void {
+    const { metrics } = this.registry
+    this.registry.onCollect(() => {
+      const { counters, mappers } = dmi
+      const connected = mappers.filter(mapper => mapper.connected).length
+      metrics.dmiMappers.of({ state: 'connected' }).value = connected
+      metrics.dmiMappers.of({ state: 'away' }).value = mappers.length - connected
+      metrics.dmiWaiting.of({}).value = mappers.reduce((sum, { waiting }) => sum + waiting, 0)
+      metrics.dmiRegistrations.of({}).value = counters.registrations
+      metrics.dmiReports.of({}).value = counters.reports
+      for (const [status, count] of counters.refusals) metrics.dmiRefused.of({ status }).value = count
+      for (const outcome of ['applied', 'refused', 'unanswered'] as const) metrics.dmiCalls.of({ outcome }).value = counters[outcome]
     })
   }
 
