@@ -24,11 +24,12 @@ export const twins: BenchRow<Key> = {
   id: 'f',
   question: 'How soon is a reported value visible in the cluster, and a desired one at the device?',
   how: `${devices} Devices of one node on the embedded API, over MQTT at QoS 1. ${measured} of them take turns, ${perSecond} a second: `
-    + `${samples} reported values, each from before PUBLISH until a watch of the DeviceStatuses has it; ${samples} desired values, each from `
-    + 'before the PATCH of the Device, over the delta and the device\'s report, until the watch has that. Then all report a new '
-    + `value at once. Then one device reports ${fastPerSecond} times a second for ${fastSeconds} s; writes are changes of its DeviceStatus. `
-    + `Then the link is cut, ${outageReports} values are reported by ${measured} devices, and the link comes back: until the last final value is `
-    + 'visible from link-up on, State messages and writes of DeviceStatuses counted.',
+    + `${samples} reported values, each from before PUBLISH until a watch of the DeviceStatuses has it; ${samples} desired `
+    + 'values, each from before the PATCH of the Device, over the delta and the device\'s report, until the watch has that. '
+    + `Then all report a new value at once. Then one device reports ${fastPerSecond} times a second for ${fastSeconds} s; `
+    + `writes are changes of its DeviceStatus. Then the link is cut, ${outageReports} values are reported by ${measured} `
+    + 'devices, and the link comes back: until the last final value is visible from link-up on, State messages and writes '
+    + 'of DeviceStatuses counted.',
   columns: {
     reportedP50: { title: 'reported, until visible: p50', unit: 'ms', atMost: 10 },
     reportedP99: { title: 'reported, until visible: p99', unit: 'ms', atMost: 50 },
@@ -52,7 +53,7 @@ async function round(): Promise<Round<Key>> {
   await edge.start()
   using api = await DevicesApi.of(fleet.cloud)
   await create(api)
-  await until('the devices are on the node', async () => await metric(edge, 'holdfast_edge_objects{collection="devices"}') === devices, 60_000)
+  await until('the devices are on the node', async () => await metric(edge, 'holdfast_edge_twin_devices') === devices, 60_000)
   await using view = await StatusView.open(join(fleet.cloud.dataDir, 'kubeconfig'))
   const client = await connectAsync(edge.endpoints.mqtt!, { clientId: 'bench', keepalive: 60 })
   try {
@@ -83,7 +84,8 @@ async function create(api: DevicesApi): Promise<void> {
   await api.createModel('bench', [
     { name: 'value', type: 'STRING', accessMode: 'ReadOnly' }, { name: 'target', type: 'STRING', accessMode: 'ReadWrite' }
   ])
-  const tasks = Array.from({ length: devices }, (_, i) => () => api.createDevice(nameOf(i), 'edge-1', 'bench', { properties: [{ name: 'target' }] }))
+  const tasks = Array.from({ length: devices }, (_, i) => () =>
+    api.createDevice(nameOf(i), 'edge-1', 'bench', { properties: [{ name: 'target' }] }))
   while (tasks.length > 0) await Promise.all(tasks.splice(0, 50).map(task => task()))
 }
 
@@ -98,11 +100,14 @@ async function obey(client: MqttClient): Promise<void> {
 
 async function publish(client: MqttClient, name: string, values: Readonly<Record<string, string>>): Promise<void> {
   const twin = Object.fromEntries(Object.entries(values).map(([property, value]) => [property, { actual: { value } }]))
-  await client.publishAsync(`$hw/events/device/default/${name}/twin/update`, JSON.stringify({ event_id: '', timestamp: Date.now(), twin }), { qos: 1 })
+  const document = JSON.stringify({ event_id: '', timestamp: Date.now(), twin })
+  await client.publishAsync(`$hw/events/device/default/${name}/twin/update`, document, { qos: 1 })
 }
 
 /** Runs `once` `samples` times at the rate, and gives p50 and p99 of the milliseconds that each gives. */
-async function latencies(once: (name: string, value: string) => Promise<number>): Promise<{ readonly p50Ms: number, readonly p99Ms: number }> {
+async function latencies(
+  once: (name: string, value: string) => Promise<number>
+): Promise<{ readonly p50Ms: number, readonly p99Ms: number }> {
   const histogram = new LatencyHistogram()
   const startedMs = performance.now()
   const running: Promise<void>[] = []
@@ -199,7 +204,8 @@ class StatusView implements AsyncDisposable {
 
   static async open(kubeconfig: string): Promise<StatusView> {
     const view = new StatusView()
-    view.#watch = await KubeWatch.open<DeviceStatusObject>(kubeconfig, '/apis/devices.kubeedge.io/v1beta1/devicestatuses', ({ object }) => { view.#take(object) })
+    const path = '/apis/devices.kubeedge.io/v1beta1/devicestatuses'
+    view.#watch = await KubeWatch.open<DeviceStatusObject>(kubeconfig, path, ({ object }) => { view.#take(object) })
     return view
   }
 

@@ -185,7 +185,7 @@ async function listAll(local: KubeHttp): Promise<number> {
   return count
 }
 
-const collections = 6
+const collections = 8
 
 /** What crosses the link for State, both ways, when it is reset with nothing changed. */
 async function reconnected(

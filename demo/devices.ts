@@ -33,7 +33,8 @@ export class DemoDevices {
       { name: 'memory-free', type: 'FLOAT', accessMode: 'ReadOnly', unit: 'B' },
       { name: 'disk-free', type: 'FLOAT', accessMode: 'ReadOnly', unit: 'B' }
     ])
-    const visitor = (what: string, pointer: string) => ({ protocolName: 'mqtt', configData: { topic: `devices/machine/${what}/telemetry`, pointer } })
+    const visitor = (what: string, pointer: string) =>
+      ({ protocolName: 'mqtt', configData: { topic: `devices/machine/${what}/telemetry`, pointer } })
     await api.createDevice('machine', node, 'machine', {
       protocol: { protocolName: 'mqtt' },
       properties: [
@@ -71,7 +72,7 @@ export class DemoDevices {
     const answer = await fetch(this.#twinUrl)
     if (!answer.ok) throw new Error(`GET of the twin on the node: ${answer.status} ${await answer.text()}`)
     const { properties } = await answer.json() as {
-      properties: Readonly<Record<string, { readonly desired?: { readonly value: unknown }, readonly reported?: { readonly value: unknown } }>>
+      properties: Readonly<Record<string, Readonly<Partial<Record<'desired' | 'reported', { readonly value: unknown }>>>>>
     }
     const side = (name: 'desired' | 'reported'): Partial<Settings> => Object.fromEntries(Object.entries(properties)
       .flatMap(([property, sides]) => sides[name] === undefined ? [] : [[property, String(sides[name].value)]]))

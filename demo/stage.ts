@@ -151,7 +151,8 @@ export class Stage implements AsyncDisposable {
   async placeDevices(): Promise<void> {
     this.#devices = new DemoDevices(this.cloud, this.edge)
     await this.devices.create(node)
-    await this.until('the node knows the thermostat', async () => (await this.devices.onNode().catch(() => undefined))?.desired.target === '20')
+    await this.until('the node knows the thermostat', async () =>
+      (await this.devices.onNode().catch(() => undefined))?.desired.target === '20')
     this.#thermostat = new LineProcess('thermostat', [script('thermostat.ts'), '--url', this.edge.endpoints.mqtt!], () => undefined)
     await this.until('the cluster knows how it is set', async () => (await this.devices.inCloud()).reported.target === '20')
   }

@@ -1,5 +1,5 @@
 // A thermostat that does not exist, as a process of its own with an ordinary MQTT client: node demo/thermostat.ts --url mqtt://…
-// Speaks KubeEdge's device topics, as any device can: reports what it measures and how it is set, and does what it is told.
+// Speaks KubeEdge's device topics, like every such device: reports what it measures and how it is set, and does what it is told.
 // Lines of JSON on standard output; ends when standard input does.
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'

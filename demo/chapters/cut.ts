@@ -25,7 +25,8 @@ export const cut: Chapter = {
       const { reported } = await stage.devices.onNode()
       return reported.mode === mode && reported.target !== target
     })
-    stage.display.say(`the thermostat: in the cluster its target is now to be ${target} °C; on the node an application sets mode ${mode}, and it obeys.`)
+    stage.display.say(`the thermostat: in the cluster its target is now to be ${target} °C; ` +
+      `on the node an application sets mode ${mode}, and it obeys.`)
     stage.findings.acknowledgedOffline = stage.acknowledged - before
     stage.display.say(`${formatCount(await stage.waiting())} records wait on the node.`)
   }
