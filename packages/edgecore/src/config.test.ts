@@ -72,3 +72,10 @@ test('every setting has a description and bounds', () => {
     expect([path, bounds]).not.toEqual([path, ''])
   }
 })
+
+test('MQTT over WebSocket belongs to the embedded broker', async () => {
+  expect(await problems('mqtt.mode=external', 'mqtt.external.url=mqtt://127.0.0.1:1', 'mqtt.webSocket.mode=on'))
+    .toBe('--set mqtt.webSocket.mode: expected off, since mqtt.mode is external: the other broker listens')
+  expect(await problems('mqtt.webSocket.mode=on', 'mqtt.webSocket.origins=["https://a.example", "http://localhost:3000"]')).toBe('')
+  expect(await problems('mqtt.webSocket.origins=["dashboard"]')).toContain('expected an origin such as')
+})

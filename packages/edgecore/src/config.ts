@@ -71,6 +71,14 @@ export const edgecoreSchema = section({
       certificateFile: filePath().optional().describe('Certificate that edgecore shows to the broker, PEM.'),
       keyFile: filePath().optional().describe('Private key of that certificate, PEM.')
     }),
+    webSocket: section({
+      mode: oneOf(['on', 'off']).prefault('off').describe('Whether MQTT is also spoken over WebSocket, subprotocol mqtt.'),
+      ...listenSettings('127.0.0.1', 9001),
+      origins: listOf(textOf({
+        expected: 'an origin such as https://dashboard.example', pattern: /^https?:\/\/[^\s/?#@]+$/, lengthMax: 512
+      }).describe('Origin of such a page.'), { lengthMax: 100 }, [])
+        .describe('Web pages that may connect, as their browser names them. Others than browsers always may.')
+    }),
     ...listenSettings('127.0.0.1', 1883),
     packetBytesMax: bytes({ min: 1024, max: 328_704 }).prefault('257KiB')
       .describe('Longest packet: a record of 256 KiB and its header. The connection is closed at a longer one.'),
@@ -184,12 +192,17 @@ export const edgecoreSchema = section({
 }, { when: always }).superRefine(({ mqtt }, context) => {
   const read = mqttParts.safeParse(mqtt)
   if (!read.success) return
-  const { mode, external: { url, username, passwordFile, certificateFile, keyFile } } = read.data
+  const { mode, webSocket, external: { url, username, passwordFile, certificateFile, keyFile } } = read.data
   const problem = (setting: string, message: string): void => {
     context.addIssue({ code: 'custom', path: ['mqtt', 'external', setting], message })
   }
   if (mode === 'external' && url === undefined) {
     problem('url', 'expected the URL of the broker, such as mqtt://127.0.0.1:1883, since mqtt.mode is external')
+  }
+  if (mode === 'external' && webSocket.mode === 'on') {
+    context.addIssue({
+      code: 'custom', path: ['mqtt', 'webSocket', 'mode'], message: 'expected off, since mqtt.mode is external: the other broker listens'
+    })
   }
   if (passwordFile !== undefined && username === undefined) problem('username', 'expected a user, since there is a passwordFile')
   if (certificateFile !== undefined && keyFile === undefined) problem('keyFile', 'expected the key of certificateFile')
@@ -218,6 +231,7 @@ export type EdgecoreConfig = ConfigOf<typeof edgecoreSchema>
 const setting = z.string().optional().catch(undefined)
 const mqttParts = z.object({
   mode: setting,
+  webSocket: z.object({ mode: setting }),
   external: z.object({ url: setting, username: setting, passwordFile: setting, certificateFile: setting, keyFile: setting })
 })
 

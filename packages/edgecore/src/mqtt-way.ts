@@ -1,6 +1,6 @@
-import type { Check, Clock, Failpoint, Log, NodeName, Random, Service } from '@holdfast/runtime'
+import type { Check, Clock, Endpoints, Failpoint, Log, NodeName, Random, Service } from '@holdfast/runtime'
 import type { Committer, Outbox, OutboxLane, Store } from '@holdfast/store'
-import { Broker, MqttListener } from './broker/index.ts'
+import { Broker, MqttListener, WebSocketListener } from './broker/index.ts'
 import { localOnly } from './config.ts'
 import type { EdgecoreConfig } from './config.ts'
 import { ExternalBroker } from './external-broker/index.ts'
@@ -15,7 +15,7 @@ export interface MqttWay {
   readonly services: readonly Service[]
   readonly ready: Check
   /** Where devices publish. Once those in the daemon who take messages listen. */
-  readonly listen: () => Promise<string>
+  readonly listen: () => Promise<Pick<Endpoints, 'mqtt' | 'mqttWebSocket'>>
   /** Goes on with a store that was opened anew after a failed write; after the outbox has. */
   readonly reopen: (store: Store) => Promise<void>
 }
@@ -32,6 +32,9 @@ export interface MqttWayComponents {
   readonly log: Log
   readonly failpoint: Failpoint
 }
+
+/** MQTT 3.1.1 §2.2: type, flags, and the remaining length. */
+const fixedHeaderBytes = 5
 
 /** As `mqtt.mode` says. Rejects with the store's errors. */
 export async function openMqttWay(config: EdgecoreConfig, components: MqttWayComponents): Promise<MqttWay> {
@@ -63,8 +66,20 @@ async function embeddedWay({ mqtt }: EdgecoreConfig, components: MqttWayComponen
   })
   metrics.watchBroker(broker)
   const listener = new MqttListener(mqtt, { broker, log })
+  const { mode, ...where } = mqtt.webSocket
+  const webSocket = mode === 'off' ? undefined : new WebSocketListener({
+    ...where, messageBytesMax: mqtt.packetBytesMax + fixedHeaderBytes
+  }, { broker, log })
   return {
-    bus: broker, services: [listener], ready: () => broker.ready, listen: () => listener.listen(), reopen: anew => broker.reopen(anew)
+    bus: broker,
+    // The last one stops first, and the broker with it.
+    services: webSocket === undefined ? [listener] : [webSocket, listener],
+    ready: () => broker.ready,
+    async listen() {
+      const url = await listener.listen()
+      return webSocket === undefined ? { mqtt: url } : { mqtt: url, mqttWebSocket: await webSocket.listen() }
+    },
+    reopen: anew => broker.reopen(anew)
   }
 }
 
@@ -81,6 +96,6 @@ function externalWay({ mqtt, routes: rules }: EdgecoreConfig, components: MqttWa
   }, { sink: outbox, routes, clock, random, log, onAcks: metrics.onMqttAcks })
   metrics.watchExternalBroker(broker)
   return {
-    bus: broker, services: [broker], ready: () => broker.ready, listen: async () => url, reopen: async () => {}
+    bus: broker, services: [broker], ready: () => broker.ready, listen: async () => ({ mqtt: url }), reopen: async () => {}
   }
 }

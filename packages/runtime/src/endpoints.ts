@@ -7,6 +7,7 @@ export interface Endpoints {
   readonly tunnel?: string
   readonly https?: string
   readonly mqtt?: string
+  readonly mqttWebSocket?: string
   readonly http?: string
   /** The socket for mappers, `unix:<path>`. */
   readonly dmi?: string | undefined

@@ -13,6 +13,12 @@ export const brokerLimits = {
     meaning: 'MQTT connections at a time (mqtt.connectionsMax).',
     atLimit: 'One more is closed at once: too-many-connections.'
   },
+  webSocketConnections: {
+    value: 120, unit: 'connections',
+    meaning: 'Connections to the WebSocket port, each with one message of mqtt.packetBytesMax on its way at most; they count as MQTT '
+      + 'connections, too.',
+    atLimit: 'One more is closed at once.'
+  },
   unopenedConnections: {
     value: 500, unit: 'connections',
     meaning: 'Connections that have not sent a whole CONNECT packet.',
