@@ -264,6 +264,8 @@ class UpTarget implements StateTarget {
   /** What cannot be written for so long must not keep the rest from being compared (L9): the node says it again. */
   #giveUp(held: Held): void {
     const { collection: { name, writer }, pending } = held
+    // It waits for what the cluster holds, which nobody here can give up.
+    if (pending.size === 0) return
     this.#targets.components.log.warn('what a node reports could not be written and is given up; the node says it again', {
       node: this.#node, collection: name, count: pending.size, first: [...pending.keys()].slice(0, 3)
     })
