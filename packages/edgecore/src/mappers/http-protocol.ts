@@ -25,21 +25,21 @@ const headerSettings = z.record(
 ).refine(headers => Object.keys(headers).length <= 32, { error: 'expected at most 32 headers' })
 
 /** `spec.protocol.configData` of a Device with protocol `http`. */
-const deviceSettings = z.object({
+const deviceSettings = z.strictObject({
   url: someText('a base address such as http://192.168.1.20', 2048, isBaseUrl).optional(),
   headers: headerSettings.default({}),
   timeout: timeoutSetting.default(5000)
 })
 
 /** `visitors.configData` of a property. */
-const propertySettings = z.object({
+const propertySettings = z.strictObject({
   method: z.enum(['GET', 'POST'], { error: 'expected GET or POST' }).default('GET'),
   path: pathSetting.optional(),
   body: someText('text', limits.templateLength.value).optional(),
   pointer: jsonPointer().optional(),
   conversion: conversionSettings.optional(),
   webhook: z.boolean({ error: 'expected true or false' }).default(false),
-  write: z.object({
+  write: z.strictObject({
     method: z.enum(['GET', 'POST', 'PUT', 'PATCH'], { error: 'expected GET, POST, PUT or PATCH' }).default('PUT'),
     path: pathTemplate,
     body: templateSetting().optional(),

@@ -58,8 +58,8 @@ export class Mappers implements Service {
     return mappers
   }
 
-  /** Whether the device is one of theirs. */
-  serves({ device }: DeviceTwin): boolean { return this.#protocols.has(protocolOf(device)) }
+  /** Whether the device is one of theirs: of a protocol of theirs, with settings that are. Otherwise another mapper may have it. */
+  serves({ id }: DeviceTwin): boolean { return this.#served.get(id)?.device.isUsable === true }
 
   /** Devices that are served, in no order. */
   status(): ServedDeviceStatus[] {

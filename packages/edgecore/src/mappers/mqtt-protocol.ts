@@ -23,7 +23,7 @@ const topicSetting = someText('an MQTT topic without + and #', topicBounds.topic
   text => topicProblem(text, topicBounds) === undefined)
 
 /** `spec.protocol.configData` of a Device with protocol `mqtt`. */
-const deviceSettings = z.object({
+const deviceSettings = z.strictObject({
   availabilityTopic: filterSetting.optional(),
   availabilityPointer: jsonPointer().optional(),
   availabilityPayloads: z.strictObject({
@@ -32,7 +32,7 @@ const deviceSettings = z.object({
 })
 
 /** `visitors.configData` of a property. */
-const propertySettings = z.object({
+const propertySettings = z.strictObject({
   topic: z.union([filterSetting.transform(filter => [filter]), z.array(filterSetting).min(1).max(limits.topics.value)], {
     error: `expected an MQTT topic or topic filter, or a list of at most ${limits.topics.value} of them`
   }).optional(),

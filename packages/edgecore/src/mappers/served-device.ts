@@ -84,6 +84,12 @@ export class ServedDevice implements DeviceHost {
     }
   }
 
+  /** Whether there is anything that the mapper can do for it. */
+  get isUsable(): boolean {
+    const { properties } = this.device
+    return this.#mapper !== undefined && (properties.length === 0 || properties.some(({ name }) => !this.#misconfigured.has(name)))
+  }
+
   /** What is wrong, settings first. */
   get problems(): MapperProblem[] {
     return [...this.#misconfigured, ...this.#problems].map(([property, reason]) => ({ property: property === '' ? undefined : property, reason }))
