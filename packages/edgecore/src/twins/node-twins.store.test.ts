@@ -11,7 +11,7 @@ import { HandClock } from '../testing/hand-clock.ts'
 import { itemKey } from '../objects/object-format.ts'
 import { sealValue } from '../sealed-value.ts'
 import type { DeviceId, TwinChange } from './device-twins.ts'
-import { decodeStoredTwin, twinKey } from './twin-format.ts'
+import { decodeStoredTwin, decodeUpTwin, twinKey } from './twin-format.ts'
 import { TwinSalvage } from './twin-salvage.ts'
 import { desired, device, durable, openTwins, reported, stamped, startMs, valuesOf } from './testing/twin-harness.ts'
 import type { TwinsHarness, TwinsHarnessOptions } from './testing/twin-harness.ts'
@@ -108,6 +108,17 @@ describe('a start', () => {
     expect(harness.table.upItem('twins', b)).toBeUndefined()
   })
 
+  test('reads more twins than fit into a page', async () => {
+    const store = new MemoryStore()
+    const many = Array.from({ length: 40 }, (_, n) => `many/device-${n}` as DeviceId)
+    const first = await open(store)
+    await first.receive(Object.fromEntries(many.map(id => [id, device(id)])))
+    await Promise.all(many.map(id => durable(first.twins.write(id, reported({ text: id.padEnd(16_000, '.') }), 'mqtt'))))
+    await first[Symbol.asyncDispose]()
+    const { twins } = await open(store, { seed: 2 })
+    expect(many.map(id => (valuesOf(twins, id, 'reported')!['text'] as string).split('.')[0])).toEqual(many)
+  })
+
   test('refuses what a newer release wrote, with a sentence', async () => {
     const store = new MemoryStore()
     await (await filled(store))[Symbol.asyncDispose]()
@@ -200,6 +211,30 @@ describe('a store that fails', () => {
     expect(await store.get(twinKey(b))).toBeDefined()
     await receive({ [a]: wanting(a, 'off') })
     expect([...twins.all()].map(({ id }) => id)).toEqual([a, b])
+  })
+
+  test('what waited to be sent is sent when the store is back, and not into one that is not', async () => {
+    const clock = new HandClock(startMs)
+    const store = new GatedStore()
+    const { twins, table, outbox, committer } = await filled(store, { clock })
+    const value = () => decodeUpTwin(table.upItem('twins', a)!.value)!.twin.reported.get('n')!.value
+    await clock.pass(2000)
+    await committer.flush()
+    await durable(twins.write(a, reported({ n: 2 }), 'mqtt'))
+    await durable(twins.write(a, reported({ n: 3 }), 'mqtt'))
+    expect([value(), twins.reports.pending]).toEqual([2, 1])
+    store.mode = 'fail'
+    await expect(durable(twins.write(a, reported({ n: 4 }), 'mqtt'))).rejects.toThrow('no such luck')
+    await clock.pass(1000)
+    store.mode = 'pass'
+    await outbox.reopen(store, false)
+    await table.reopen(store, false)
+    await twins.reopen(store, false)
+    for (let turn = 0; turn < 3; turn++) await clock.pass(0)
+    committer.resume(store)
+    await clock.pass(2000)
+    await committer.flush()
+    expect([value(), valuesOf(twins, a, 'reported')]).toEqual([3, { n: 3 }])
   })
 
   test('a Device that comes with a failing commit is not there, and comes again', async () => {

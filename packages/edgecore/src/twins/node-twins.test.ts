@@ -6,6 +6,7 @@ import { GatedStore } from '../testing/device-api-fixture.ts'
 import { HandClock } from '../testing/hand-clock.ts'
 import { TwinRefused } from './device-twins.ts'
 import type { DeviceId, TwinChange } from './device-twins.ts'
+import { decodeStoredTwin, twinKey } from './twin-format.ts'
 import {
   desired, device, deviceModel, durable, hash, openTwins, reported, stamped, startMs, valuesOf, writesOf
 } from './testing/twin-harness.ts'
@@ -104,6 +105,16 @@ describe('devices', () => {
     })
   })
 
+  test('TWN-36: so it is where nothing is desired of the new one', async () => {
+    const { twins, receive, store } = await open()
+    await receive({ [id]: device(id) })
+    await durable(twins.write(id, reported({ power: 'on' }), 'mqtt'))
+    await receive({ [id]: device(id, { uid: 'another' }) })
+    expect(twins.get(id)).toMatchObject({ uid: 'another', twin: { revision: 0 } })
+    const key = twinKey(id)
+    expect(decodeStoredTwin(key, (await store.get(key))!)).toMatchObject({ uid: 'another', twin: { revision: 0 } })
+  })
+
   test('gone and back in one turn is a new device', async () => {
     const { twins, receive, table, told } = await open()
     await receive({ [id]: device(id) })
@@ -160,6 +171,52 @@ describe('writes', () => {
     await durable(writing)
     expect(valuesOf(twins, id, 'reported')).toEqual({ power: true })
     expect(told()).toMatchObject([{ id, reported: ['power'], desired: [], stateChanged: false, specChanged: false }])
+  })
+
+  test('L1: a Device that changes meanwhile shows nothing early, and takes nothing away', async () => {
+    const { twins, receive, store, told, committer } = await open()
+    await receive({ [id]: device(id) })
+    told()
+    store.mode = 'hold'
+    const received = receive({ [id]: device(id, { spec: { protocol: { protocolName: 'mqtt' } } }) })
+    await expect.poll(() => store.held).toBe(1)
+    const writing = twins.write(id, reported({ power: true }), 'mqtt')
+    store.release()
+    store.mode = 'hold'
+    await expect.poll(() => store.held).toBe(1)
+    // The Device is durable, the report that was under way with it is not.
+    expect([valuesOf(twins, id, 'reported'), told()]).toEqual([{}, []])
+    store.release()
+    await Promise.all([received, durable(writing)])
+    await committer.flush()
+    expect(valuesOf(twins, id, 'reported')).toEqual({ power: true })
+    expect(told()).toMatchObject([{ reported: ['power'], specChanged: false }, { reported: [], specChanged: true }])
+  })
+
+  test('L1: a report and a Device that settle with one commit, and a report in answer to it', async () => {
+    const { twins, receive, store, told, committer, clock } = await open()
+    const other = 'default/other' as DeviceId
+    await receive({ [id]: device(id), [other]: device(other) })
+    told()
+    twins.subscribe(({ id: changed, reported: names }) => {
+      if (changed === id && names.length > 0 && valuesOf(twins, id, 'reported')!['power'] === 1) twins.write(id, reported({ power: 2 }), 'mapper')
+    })
+    store.mode = 'hold'
+    twins.write(other, reported({ power: 0 }), 'mqtt')
+    await expect.poll(() => store.held).toBe(1)
+    const received = receive({ [id]: device(id, { spec: { protocol: { protocolName: 'mqtt' } } }) })
+    // Until the batch has been gathered, behind the write that is under way.
+    await clock.pass(0)
+    twins.write(id, reported({ power: 1 }), 'mqtt')
+    store.release()
+    await received
+    await committer.flush()
+    expect(valuesOf(twins, id, 'reported')).toEqual({ power: 2 })
+    expect(told().map(({ id: changed, reported: names, specChanged }) => [changed, names, specChanged])).toEqual([
+      [other, ['power'], false], [id, ['power'], false], [id, ['power'], true]
+    ])
+    const key = twinKey(id)
+    expect(decodeStoredTwin(key, (await store.get(key))!)!.twin.reported.get('power')!.value).toBe(2)
   })
 
   test('a write is decided on what was written before it, durable or not', async () => {
@@ -241,9 +298,11 @@ describe('writes', () => {
     await durable(twins.write(id, reported({ power: 1 }, startMs + 5000), 'mqtt'))
     expect(twins.write(id, reported({ power: 2 }, startMs + 4000), 'mqtt')).toMatchObject({ kind: 'unchanged', stale: ['power'] })
     trusts = false
+    await durable(twins.write(id, reported({ power: 2 }, startMs + 4000), 'mqtt'))
+    expect(twins.get(id)!.twin.reported.get('power')).toMatchObject({ value: 2, timestamp: clock.nowMs })
     clock.nowMs = 1000
-    await durable(twins.write(id, reported({ power: 2 }, 500), 'mqtt'))
-    expect(valuesOf(twins, id, 'reported')).toEqual({ power: 2 })
+    await durable(twins.write(id, reported({ power: 3 }, 500), 'mqtt'))
+    expect(valuesOf(twins, id, 'reported')).toEqual({ power: 3 })
     expect(twins.stats.staleProperties).toBe(1)
   })
 
@@ -285,9 +344,11 @@ describe('versions', () => {
     const first = await open(store)
     await first.receive({ [id]: versioned('on', cloudVersion(startMs, 3)) })
     await first[Symbol.asyncDispose]()
-    const { twins } = await open(store, { clock: new HandClock(5000), trusted: () => false, seed: 2 })
-    await durable(twins.write(id, desired({ power: 'off' }), 'http'))
-    expect(twins.get(id)!.twin.desired.get('power')!.version).toMatchObject({ time: startMs, counter: 4 })
+    for (const [n, wallMs] of [5000, startMs + 60_000].entries()) {
+      const { twins } = await open(store, { clock: new HandClock(wallMs), trusted: () => false, seed: 2 + n })
+      await durable(twins.write(id, desired({ power: n }), 'http'))
+      expect(twins.get(id)!.twin.desired.get('power')!.version).toMatchObject({ time: startMs, counter: 4 + n })
+    }
   })
 
   test('TWN-16: what the cloud stamps anew takes the place of the version from the future, which pulls the clock no more', async () => {
