@@ -57,7 +57,7 @@ export class AckingStream extends Duplex {
 
   /** Sends PINGREQ as well. */
   ping(): void {
-    if (this.#outLeft === 0 && this.#outHeader.length === 0 && !this.#socket.destroyed) this.#socket.write(Buffer.from([pingreqType << 4, 0]))
+    if (this.#isBetweenPackets && !this.#socket.destroyed) this.#socket.write(Buffer.from([pingreqType << 4, 0]))
   }
 
   override _read(): void { this.#socket.resume() }
@@ -80,9 +80,11 @@ export class AckingStream extends Duplex {
     done(error)
   }
 
+  get #isBetweenPackets(): boolean { return this.#outLeft === 0 && this.#outHeader.length === 0 }
+
   /** Only between packets. */
   #flushAcks(): void {
-    if (this.#acks.length === 0 || this.#outLeft > 0 || this.#outHeader.length > 0 || this.#socket.destroyed) return
+    if (this.#acks.length === 0 || !this.#isBetweenPackets || this.#socket.destroyed) return
     this.#socket.write(Buffer.concat(this.#acks))
     this.#acks = []
   }
@@ -153,7 +155,8 @@ export class AckingStream extends Duplex {
       } else if (read.type === publishType) {
         this.#skipping = { bytes: read.length, qos: header[0]! >> 1 & 3, left: read.length, head: Buffer.alloc(0) }
       } else {
-        this.destroy(new Error(`the broker sends a packet of ${read.length} bytes (mqtt.packetBytesMax is ${this.#packetBytesMax})`))
+        const bound = `mqtt.packetBytesMax is ${this.#packetBytesMax}`
+        this.destroy(new Error(`the broker sends a packet of ${read.length} bytes (${bound})`))
         return
       }
     }
@@ -168,15 +171,20 @@ export class AckingStream extends Duplex {
   #skip(bytes: Buffer, at: number, skipping: Skipping): number {
     const end = Math.min(bytes.length, at + skipping.left)
     if (skipping.head.length < headBytesMax) {
-      skipping.head = Buffer.concat([skipping.head, bytes.subarray(at, Math.min(end, at + headBytesMax - skipping.head.length))])
+      const headEnd = Math.min(end, at + headBytesMax - skipping.head.length)
+      skipping.head = Buffer.concat([skipping.head, bytes.subarray(at, headEnd)])
     }
     skipping.left -= end - at
     if (skipping.left > 0) return end
     this.#skipping = undefined
     const { head, qos, bytes: length } = skipping
     const topicEnd = head.length < 2 ? Infinity : 2 + head.readUInt16BE(0)
-    if (head.length < topicEnd + 2) this.destroy(new Error('the broker sends what is not MQTT'))
-    else this.#onPassedOver({ topic: head.toString('utf8', 2, topicEnd), messageId: qos > 0 ? head.readUInt16BE(topicEnd) : undefined, bytes: length })
+    if (head.length < topicEnd + 2) {
+      this.destroy(new Error('the broker sends what is not MQTT'))
+      return end
+    }
+    const messageId = qos > 0 ? head.readUInt16BE(topicEnd) : undefined
+    this.#onPassedOver({ topic: head.toString('utf8', 2, topicEnd), messageId, bytes: length })
     return end
   }
 }

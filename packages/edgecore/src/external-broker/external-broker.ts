@@ -204,10 +204,13 @@ export class ExternalBroker implements MessageBus, Service {
       if (signal.aborted) return
       this.counters.lost++
       const wasConnected = this.counters.connected > connectedBefore
-      if (wasConnected || trouble !== this.#trouble) log.warn('mqtt: no connection to the external broker', { url, clientId, reason: trouble })
+      if (wasConnected || trouble !== this.#trouble) {
+        log.warn('mqtt: no connection to the external broker', { url, clientId, reason: trouble })
+      }
       this.#trouble = trouble
       attempt = wasConnected ? 0 : attempt + 1
-      await wait(clock, backoffDelayMs(attempt, { baseMs: backoffBaseMs, maxMs: limits.externalRetryMs.value }, random), signal).catch(() => undefined)
+      const delayMs = backoffDelayMs(attempt, { baseMs: backoffBaseMs, maxMs: limits.externalRetryMs.value }, random)
+      await wait(clock, delayMs, signal).catch(() => undefined)
     }
   }
 
@@ -337,12 +340,14 @@ export class ExternalBroker implements MessageBus, Service {
     const topic = this.#topic(packet.topic)
     const isOversized = payload.length > recordPayloadBytesMax
     // Retained messages of a new subscription are what topics say now, not news: they are not recorded once more.
-    const recorded = !topic.badTopic && !isOversized && !packet.retain && topic.resolution.kind === 'record' ? topic.resolution : undefined
+    const isTaken = !topic.badTopic && !isOversized
+    const recorded = isTaken && !packet.retain && topic.resolution.kind === 'record' ? topic.resolution : undefined
     const commits = new Set<Commit>()
     try {
       const commit = recorded === undefined ? undefined : sink.gather(recorded.lane, packet.topic.length + payload.length)
       if (commit !== undefined) commits.add(commit)
-      if (!topic.badTopic && !isOversized) for (const taker of this.#takersOf(packet.topic, topic)) this.#give(taker, packet.topic, payload, commits)
+      const takers = isTaken ? this.#takersOf(packet.topic, topic) : []
+      for (const taker of takers) this.#give(taker, packet.topic, payload, commits)
       if (recorded !== undefined) sink.append(commit!, recorded.lane, recorded.topic, payload)
     } catch (error) {
       if (!(error instanceof HoldfastError) || !retried.some(code => hasCode(error, code))) throw error
@@ -446,7 +451,9 @@ export class ExternalBroker implements MessageBus, Service {
           if (granted[k] === undefined) this.#subscribed.delete(filter)
           else this.#granted(filter, granted[k] < 128)
         }
-        if (error && granted.length === 0) this.#components.log.warn('mqtt: a subscription was not answered', { error: error.message })
+        if (error && granted.length === 0) {
+          this.#components.log.warn('mqtt: a subscription was not answered', { error: error.message })
+        }
       })
     }
     const dropped = [...this.#subscribed].filter(filter => !wanted.has(filter))

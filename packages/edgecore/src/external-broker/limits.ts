@@ -1,17 +1,20 @@
-/** Bounds of edgecore as a client of another broker (L8); `mqtt.pendingBytesMaxPerClient` and `mqtt.packetBytesMax` hold as well. */
+/** Bounds of edgecore as a client of another broker (L8), beside `mqtt.pendingBytesMaxPerClient` and `mqtt.packetBytesMax`. */
 export const externalBrokerLimits = {
   externalConnectTimeoutMs: {
-    value: 10_000, unit: 'ms', meaning: 'From dialling the external broker to its CONNACK.', atLimit: 'The attempt ends, and counts as failed.'
+    value: 10_000, unit: 'ms', meaning: 'From dialling the external broker to its CONNACK.',
+    atLimit: 'The attempt ends, and counts as failed.'
   },
   externalKeepaliveMs: {
     value: 30_000, unit: 'ms', meaning: 'Silence after which the external broker is asked for a sign of life.',
     atLimit: 'After half as long without one the connection ends, and is made anew.'
   },
   externalRetryMs: {
-    value: 30_000, unit: 'ms', meaning: 'Longest pause between attempts to reach the external broker.', atLimit: 'Tried again, with jitter.'
+    value: 30_000, unit: 'ms', meaning: 'Longest pause between attempts to reach the external broker.',
+    atLimit: 'Tried again, with jitter.'
   },
   externalFilters: {
-    value: 100, unit: 'filters', meaning: 'Topic filters in one SUBSCRIBE to the external broker.', atLimit: 'The rest goes into the next one.'
+    value: 100, unit: 'filters', meaning: 'Topic filters in one SUBSCRIBE to the external broker.',
+    atLimit: 'The rest goes into the next one.'
   },
   externalOutgoingBytes: {
     value: 1024 * 1024, unit: 'bytes', meaning: 'Messages of the daemon that the external broker has not taken yet.',

@@ -8,14 +8,16 @@ const scalar = z.union([z.string().max(1024), z.number(), z.boolean()], { error:
 /** The setting `conversion` of a visitor: between what the device says and the property's value, both ways. */
 export const conversionSettings = z.union([
   z.strictObject({
-    map: z.record(z.string().max(1024), scalar, { error: 'expected a map from the device\'s text to the property\'s value' })
-      .refine(map => Object.keys(map).length <= limits.mapEntries.value, { error: `expected at most ${limits.mapEntries.value} entries` })
+    map: z.record(z.string().max(1024), scalar).refine(map => Object.keys(map).length <= limits.mapEntries.value)
   }),
   z.strictObject({
     scale: z.number().refine(value => Number.isFinite(value) && value !== 0).default(1),
     offset: z.number().refine(value => Number.isFinite(value)).default(0)
   })
-], { error: 'expected {scale, offset} (numbers, scale not 0) or {map: {"<what the device says>": <value>}}' })
+], {
+  error: 'expected {scale, offset} (numbers, scale not 0), or {map: {"<what the device says>": <value>}} of at most ' +
+    `${limits.mapEntries.value} entries`
+})
 
 export type Conversion = z.output<typeof conversionSettings>
 

@@ -15,7 +15,9 @@ import { jsonPointer, readSettings, someText } from './settings.ts'
 import { fillTemplate, templateSetting } from './template.ts'
 
 const pathSetting = someText('a path such as /status, with its query', 2048, text => /^\/[^\s#]*$/.test(text))
-const pathTemplate = templateSetting().refine(text => /^\/[^\s#]*$/.test(text), { error: 'expected a path such as /relay/0?turn={{value}}' })
+const pathTemplate = templateSetting().refine(text => /^\/[^\s#]*$/.test(text), {
+  error: 'expected a path such as /relay/0?turn={{value}}'
+})
 const contentType = someText('a content type', 256, text => /^[\x20-\x7e]+$/.test(text))
 const timeoutSetting = z.number().int().min(100).max(limits.httpTimeoutMs.value)
 
@@ -136,7 +138,9 @@ class HttpDevice implements DeviceMapper {
   #answered = false
   #pausedUntilMs = -Infinity
 
-  constructor(device: MappedDevice, host: DeviceHost, client: HttpClient, { clock, random }: HttpProtocolComponents, onClose: () => void) {
+  constructor(
+    device: MappedDevice, host: DeviceHost, client: HttpClient, { clock, random }: HttpProtocolComponents, onClose: () => void
+  ) {
     this.#host = host
     this.#client = client
     this.#clock = clock
@@ -186,7 +190,8 @@ class HttpDevice implements DeviceMapper {
   }
 
   takeReport(body: Buffer): DeviceReport {
-    const values = this.#read([...this.#properties.values()].filter(({ webhook }) => webhook), 'the webhook', new JsonPayload(body))
+    const hooked = [...this.#properties.values()].filter(({ webhook }) => webhook)
+    const values = this.#read(hooked, 'the webhook', new JsonPayload(body))
     const reported = values.size === 0 ? undefined : this.#host.report(values)
     return { properties: [...values.keys()], commit: this.#host.reportState('online') ?? reported }
   }
@@ -201,7 +206,7 @@ class HttpDevice implements DeviceMapper {
     const settings = readSettings(propertySettings, property.settings, 'visitors.configData')
     const { method, path, body, write } = settings
     if ((path !== undefined || write !== undefined) && this.#settings.url === undefined) {
-      throw new Misconfigured('spec.protocol.configData.url: expected a base address such as http://192.168.1.20, since the visitor has a path')
+      throw new Misconfigured('spec.protocol.configData.url: expected an address such as http://192.168.1.20, for the visitor has a path')
     }
     const read = { ...settings, property }
     this.#properties.set(property.name, read)
@@ -266,7 +271,8 @@ class HttpDevice implements DeviceMapper {
         method, body, url: new URL(url!.replace(/\/+$/, '') + path),
         headers: { ...type === undefined ? {} : { 'content-type': type }, ...headers }
       }, this.#answered, AbortSignal.any([this.#closed.signal, late.signal, ...signal === undefined ? [] : [signal]]), () => {
-        timer = this.#clock.after(timeout, () => late.abort(new Error(`${method} ${url}${path} was not answered within ${timeout} ms`)))
+        const reason = `${method} ${url}${path} was not answered within ${timeout} ms`
+        timer = this.#clock.after(timeout, () => late.abort(new Error(reason)))
       })
     } finally {
       timer?.cancel()

@@ -21,21 +21,25 @@ export const mapperLimits = {
     atLimit: 'It counts as no JSON, and is a problem of the properties that are read from it.'
   },
   pointerLength: {
-    value: 1024, unit: 'characters', meaning: 'A JSON pointer of a visitor.', atLimit: 'The property is not served, and shown as misconfigured.'
+    value: 1024, unit: 'characters', meaning: 'A JSON pointer of a visitor.',
+    atLimit: 'The property is not served, and shown as misconfigured.'
   },
   templateLength: {
     value: 16_384, unit: 'characters', meaning: 'A template for what a device is told.',
     atLimit: 'The property is not served, and shown as misconfigured.'
   },
   mapEntries: {
-    value: 256, unit: 'entries', meaning: 'The map of a conversion.', atLimit: 'The property is not served, and shown as misconfigured.'
+    value: 256, unit: 'entries', meaning: 'The map of a conversion.',
+    atLimit: 'The property is not served, and shown as misconfigured.'
   },
   httpRequests: {
-    value: 64, unit: 'requests', meaning: 'Requests at a time to HTTP devices that answered the last one; to one device there is one.',
+    value: 64, unit: 'requests',
+    meaning: 'Requests at a time to HTTP devices that answered the last one; to one device there is one.',
     atLimit: 'The next one waits for its turn, first come, first served.'
   },
   httpRequestsDoubtful: {
-    value: 16, unit: 'requests', meaning: 'Requests at a time to HTTP devices that did not answer the last one, or were never asked.',
+    value: 16, unit: 'requests',
+    meaning: 'Requests at a time to HTTP devices that did not answer the last one, or were never asked.',
     atLimit: 'The next one waits for its turn, first come, first served.'
   },
   httpResponseBytes: {
@@ -47,7 +51,8 @@ export const mapperLimits = {
     atLimit: 'The Device is shown as misconfigured.'
   },
   httpIntervalMs: {
-    value: 100, unit: 'ms', meaning: 'Shortest interval at which an HTTP device is asked.', atLimit: 'A shorter collectCycle counts as this.'
+    value: 100, unit: 'ms', meaning: 'Shortest interval at which an HTTP device is asked.',
+    atLimit: 'A shorter collectCycle counts as this.'
   },
   httpBackoffMs: {
     value: 300_000, unit: 'ms', meaning: 'Longest pause after requests that failed, where the interval is not longer.',

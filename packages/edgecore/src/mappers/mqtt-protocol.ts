@@ -1,4 +1,4 @@
-import type { DeviceState, Json } from '@holdfast/device-twin'
+import type { Json } from '@holdfast/device-twin'
 import { describeError } from '@holdfast/runtime'
 import type { Commit } from '@holdfast/store'
 import { z } from 'zod'
@@ -164,8 +164,8 @@ class MqttDevice implements DeviceMapper, MessageTaker {
       : document.value === undefined ? undefined : valueAt(document.value, availabilityPointer)
     if (raw === undefined || raw === '') return undefined
     const text = (typeof raw === 'string' ? raw : JSON.stringify(raw)).toLowerCase()
-    const state: DeviceState | undefined = text === online.toLowerCase() ? 'online' : text === offline.toLowerCase() ? 'offline' : undefined
-    if (state !== undefined) return this.#host.reportState(state)
+    if (text === online.toLowerCase()) return this.#host.reportState('online')
+    if (text === offline.toLowerCase()) return this.#host.reportState('offline')
     this.#host.problem(undefined, `${topic}: expected ${online} or ${offline} (availabilityPayloads), got ${shown(text)}`)
     return undefined
   }

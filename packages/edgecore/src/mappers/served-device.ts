@@ -92,7 +92,9 @@ export class ServedDevice implements DeviceHost {
 
   /** What is wrong, settings first. */
   get problems(): MapperProblem[] {
-    return [...this.#misconfigured, ...this.#problems].map(([property, reason]) => ({ property: property === '' ? undefined : property, reason }))
+    return [...this.#misconfigured, ...this.#problems].map(([subject, reason]) => {
+      return { property: subject === '' ? undefined : subject, reason }
+    })
   }
 
   /** The twin is another one: what the device is to be told follows it. */
@@ -221,7 +223,8 @@ export class ServedDevice implements DeviceHost {
     telling.dueMs = telling.toldMs + Math.min(retryMsMax, retryMs * 2 ** Math.min(telling.attempt++, 20))
     const abort = new AbortController()
     this.#telling = abort
-    const deadline = clock.after(writeTimeoutMs, () => abort.abort(new Error(`the device did not take it within ${writeTimeoutMs} ms`)))
+    const late = `the device did not take it within ${writeTimeoutMs} ms`
+    const deadline = clock.after(writeTimeoutMs, () => abort.abort(new Error(late)))
     counters.writes++
     try {
       await Promise.race([this.#mapper!.write(property, telling.value, abort.signal), aborted(abort.signal)])
