@@ -12,7 +12,7 @@ import type { Clock, Log, Random } from '@holdfast/runtime'
 import type { Commit } from '@holdfast/store'
 import { TwinRefused, parseDeviceId } from '../twins/device-twins.ts'
 import type { DeviceId, DeviceTwin, DeviceTwins, TwinChange, TwinWrite } from '../twins/device-twins.ts'
-import { deviceFingerprint, deviceMessage, modelFingerprint, modelMessage } from './device-messages.ts'
+import { Fingerprints, deviceMessage, modelMessage } from './device-messages.ts'
 import { serviceDefinition, unaryHandler } from './grpc-service.ts'
 import type { StatusReply } from './grpc-service.ts'
 import { dmiLimits as limits } from './limits.ts'
@@ -59,6 +59,9 @@ export class DeviceManager {
   readonly #server: Server
   readonly #injector: ReturnType<Server['createConnectionInjector']>
   readonly #queues = new Map<string, MapperQueue>()
+  readonly #fingerprints = new Fingerprints()
+  /** By protocol: the newest registration, while it is being answered. */
+  readonly #registering = new Map<string, MapperRegistration>()
   readonly #unsubscribe: () => void
   #callsWaiting = 0
 
@@ -111,8 +114,21 @@ export class DeviceManager {
 
   async #register({ mapper, withData }: MapperRegisterRequest): Promise<{ modelList: DeviceModel[], deviceList: Device[] }> {
     const registration = readRegistration(mapper)
+    const { protocol } = registration
     this.#makeRoom(registration)
-    await this.#components.memory.remember(registration)
+    this.#registering.set(protocol, registration)
+    try {
+      await this.#components.memory.remember(registration)
+      const answer = withData ? await this.#everything(protocol) : undefined
+      // Not where the mapper has registered once more meanwhile.
+      if (this.#registering.get(protocol) === registration) this.#registered(registration, answer?.answered)
+      return { modelList: answer?.modelList ?? [], deviceList: answer?.deviceList ?? [] }
+    } finally {
+      if (this.#registering.get(protocol) === registration) this.#registering.delete(protocol)
+    }
+  }
+
+  #registered(registration: MapperRegistration, answered: ReadonlyMap<TellingKey, string> | undefined): void {
     const { log, counters } = this.#components
     const before = this.#queues.get(registration.protocol)?.registration
     if (before !== undefined && before.name !== registration.name) {
@@ -122,22 +138,22 @@ export class DeviceManager {
     }
     log.info('a mapper has registered', { ...registration })
     counters.registrations++
-    if (!withData) {
-      this.#begin(registration, undefined)
-      return { modelList: [], deviceList: [] }
-    }
-    const { modelList, deviceList, answered } = this.#everything(registration.protocol)
     this.#begin(registration, answered)
-    return { modelList, deviceList }
   }
 
-  /** Models and devices of a protocol, as many as go into one answer, models first; and what a mapper that has it holds. */
-  #everything(protocol: string): { modelList: DeviceModel[], deviceList: Device[], answered: Map<TellingKey, string> } {
+  /**
+   * Models and devices of a protocol, as many as go into one answer, models first; and what a mapper that has it holds. Others
+   * get their turns meanwhile: what changes then is told by calls.
+   */
+  async #everything(protocol: string): Promise<{ modelList: DeviceModel[], deviceList: Device[], answered: Map<TellingKey, string> }> {
     const models = new Map<string, DeviceModel>()
     const deviceList: Device[] = []
     const answered = new Map<TellingKey, string>()
     let bytes = 0
-    for (const device of this.#devicesOf(protocol)) {
+    for (const [i, { id }] of [...this.#devicesOf(protocol)].entries()) {
+      if (i % devicesPerTurn === devicesPerTurn - 1) await new Promise<void>(resolve => { this.#components.clock.soon(resolve) })
+      const device = this.#served(id, protocol)
+      if (device === undefined) continue
       const modelId = modelIdOf(device.device)
       // It follows when its model is here.
       if (modelId !== undefined && device.model === undefined) continue
@@ -146,13 +162,13 @@ export class DeviceManager {
       const message = deviceMessage(device)
       bytes += toBinary(DeviceSchema, message).length + (model === undefined ? 0 : toBinary(DeviceModelSchema, model).length) + 16
       if (bytes > limits.registerAnswerBytes.value) break
-      const modelPrint = device.model === undefined ? undefined : modelFingerprint(device.model)
+      const modelPrint = device.model === undefined ? undefined : this.#fingerprints.model(device.model)
       if (isNewModel) {
         models.set(modelId, model!)
         answered.set(`model/${modelId}`, modelPrint!)
       }
       deviceList.push(message)
-      answered.set(`device/${device.id}`, deviceFingerprint(device, modelPrint))
+      answered.set(`device/${device.id}`, this.#fingerprints.device(device, modelPrint))
     }
     return { modelList: [...models.values()], deviceList, answered }
   }
@@ -224,20 +240,22 @@ export class DeviceManager {
 
   #begin(registration: MapperRegistration, answered: ReadonlyMap<TellingKey, string> | undefined): void {
     const { protocol } = registration
-    const { twins, memory, counters, clock, random, log } = this.#components
+    const { memory, counters, clock, random, log } = this.#components
     this.#queues.get(protocol)?.close()
     this.#queues.set(protocol, new MapperQueue(registration, this.#devicesOf(protocol), answered, { callsMax: this.#options.callsMax }, {
       dial: mapperDialer({ callTimeoutMs: this.#options.callTimeoutMs }, { clock }),
-      served: id => {
-        const device = twins.get(id as DeviceId)
-        return device !== undefined && this.#isServed(device, protocol) ? device : undefined
-      },
-      memory, counters, clock, random, log
+      served: id => this.#served(id as DeviceId, protocol),
+      fingerprints: this.#fingerprints, memory, counters, clock, random, log
     }))
   }
 
   *#devicesOf(protocol: string): Generator<DeviceTwin> {
     for (const device of this.#components.twins.all()) if (this.#isServed(device, protocol)) yield device
+  }
+
+  #served(id: DeviceId, protocol: string): DeviceTwin | undefined {
+    const device = this.#components.twins.get(id)
+    return device !== undefined && this.#isServed(device, protocol) ? device : undefined
   }
 
   #isServed(device: DeviceTwin, protocol: string): boolean {
@@ -253,6 +271,9 @@ export class DeviceManager {
     }
   }
 }
+
+/** About 10 ms of one core. */
+const devicesPerTurn = 32
 
 function readRegistration(mapper: MapperInfo | undefined): MapperRegistration {
   const invalid = (what: string): never => { throw new HoldfastError('DMI_MAPPER_INVALID', what) }
@@ -296,6 +317,7 @@ function statusCodeOf(error: unknown): status {
     case 'TWIN_DEVICE_UNKNOWN': return status.NOT_FOUND
     case 'TWIN_FULL':
     case 'DISK_FULL':
+    case 'OUTBOX_FULL':
     case 'DMI_BUSY':
     case 'DMI_MAPPERS_TOO_MANY': return status.RESOURCE_EXHAUSTED
     case 'DMI_MAPPER_INVALID':

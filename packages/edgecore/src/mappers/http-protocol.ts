@@ -321,7 +321,7 @@ class HttpDevice implements DeviceMapper {
     try {
       report()
     } catch (error) {
-      if (!hasCode(error, 'DISK_FULL') && !hasCode(error, 'STORE_FAILED')) throw error
+      if (!['DISK_FULL', 'OUTBOX_FULL', 'STORE_FAILED'].some(code => hasCode(error, code))) throw error
     }
   }
 }

@@ -94,8 +94,8 @@ export interface DeviceTwins {
   /** In the order of their ids. */
   all(): Iterable<DeviceTwin>
   /**
-   * Throws TwinRefused (the write is wrong), or HoldfastError `TWIN_DEVICE_UNKNOWN`, `DISK_FULL` or `STORE_FAILED` (the last
-   * two are retryable). Nothing was written then.
+   * Throws TwinRefused (the write is wrong), or HoldfastError `TWIN_DEVICE_UNKNOWN`, `DISK_FULL`, `OUTBOX_FULL` (the lane of its
+   * history is full) or `STORE_FAILED` (the last three are retryable). Nothing was written then.
    *
    * What it puts into the commit goes with everything else that the caller puts into it in this turn.
    */

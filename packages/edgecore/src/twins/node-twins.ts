@@ -192,7 +192,7 @@ export class NodeTwins implements DeviceTwins {
     const kind = stores ? 'stored' : 'unchanged'
     if (!stores && records.length === 0) {
       // Behind whatever is under way, whose values these are; a commit without changes costs no write.
-      const commit = slot.staged === slot.durable ? undefined : this.#gather(0)
+      const commit = slot.staged === slot.durable ? undefined : this.#components.committer.gather({ bytes: 0 })
       return { kind, stale, before, after, commit }
     }
     const commit = this.#put(slot, after, stores, records)
@@ -224,20 +224,13 @@ export class NodeTwins implements DeviceTwins {
     }
   }
 
-  /** The commit of this turn. Throws `DISK_FULL` or `STORE_FAILED`. */
-  #gather(bytes: number): Commit {
-    const { committer } = this.#components
-    if (this.#refusal !== undefined) throw this.#refusal
-    if (committer.failure !== undefined) {
-      throw new HoldfastError('STORE_FAILED', `the database is being opened again after a failed write: ${describeError(committer.failure)}`)
-    }
-    return committer.gather({ bytes })
-  }
-
   /** All into one commit, or nothing and an error. */
   #put(slot: Slot, after: HeldTwin, stores: boolean, records: readonly Buffer[]): Commit {
-    const { outbox } = this.#components
-    this.#gather(0)
+    const { outbox, committer: { failure } } = this.#components
+    if (this.#refusal !== undefined) throw this.#refusal
+    if (failure !== undefined) {
+      throw new HoldfastError('STORE_FAILED', `the database is being opened again after a failed write: ${describeError(failure)}`)
+    }
     let commit = this.#room(slot)
     const { historyLane } = this.#options
     if (records.length > 0) {
