@@ -3,7 +3,7 @@ import { BoolValueSchema, FloatValueSchema, Int64ValueSchema, StringValueSchema,
 import type { Any } from '@bufbuild/protobuf/wkt'
 import { DeviceModelSchema } from '@holdfast/protos/dmi'
 import { expect, test } from 'vitest'
-import { cycleMs, deviceFingerprint, deviceMessage, modelFingerprint, modelMessage, unsatisfied } from './device-messages.ts'
+import { Fingerprints, cycleMs, deviceMessage, modelMessage, unsatisfied } from './device-messages.ts'
 import { deviceModel, deviceTwin } from './testing/simulated-mapper.ts'
 
 /** What a mapper reads of customized values. */
@@ -18,6 +18,8 @@ const model = deviceModel('factory/pump', [
   { name: 'name', type: 'STRING' },
   { name: 'hours', type: 'INT', accessMode: 'ReadOnly' }
 ], { protocol: 'modbus', protocolConfigData: { baud: 9600, parity: 'even' } })
+
+const prints = new Fingerprints()
 
 const pump = deviceTwin('factory/p-1', {
   model, desired: { speed: 1500, name: 'primary', hours: 3, gone: 'x' }, reported: { speed: 1490 },
@@ -108,17 +110,17 @@ test('every way to push is carried over', () => {
 })
 
 test('only what a mapper acts on makes a device another one', () => {
-  const print = deviceFingerprint(pump, 'm1')
+  const print = prints.device(pump, 'm1')
   const { twin, device } = pump
-  expect(deviceFingerprint({ ...pump, twin: { ...twin, reported: new Map(), state: { value: 'online', timestamp: 1 } } }, 'm1')).toBe(print)
+  expect(prints.device({ ...pump, twin: { ...twin, reported: new Map(), state: { value: 'online', timestamp: 1 } } }, 'm1')).toBe(print)
   const later = new Map([...twin.desired].map(([name, entry]) => [name, { ...entry, timestamp: entry.timestamp + 1 }]))
-  expect(deviceFingerprint({ ...pump, twin: { ...twin, desired: later } }, 'm1')).toBe(print)
+  expect(prints.device({ ...pump, twin: { ...twin, desired: later } }, 'm1')).toBe(print)
   const reordered = { ...device, spec: Object.fromEntries(Object.entries(device['spec'] as object).toReversed()) }
-  expect(deviceFingerprint({ ...pump, device: reordered }, 'm1')).toBe(print)
+  expect(prints.device({ ...pump, device: reordered }, 'm1')).toBe(print)
   const faster = new Map(twin.desired).set('speed', { ...twin.desired.get('speed')!, value: 1600 })
-  expect(deviceFingerprint({ ...pump, twin: { ...twin, desired: faster } }, 'm1')).not.toBe(print)
-  expect(deviceFingerprint(pump, 'm2')).not.toBe(print)
-  expect(modelFingerprint(model)).not.toBe(modelFingerprint(deviceModel('factory/pump')))
+  expect(prints.device({ ...pump, twin: { ...twin, desired: faster } }, 'm1')).not.toBe(print)
+  expect(prints.device(pump, 'm2')).not.toBe(print)
+  expect(prints.model(model)).not.toBe(prints.model(deviceModel('factory/pump')))
 })
 
 test('what is not reported as it is desired is told again, for listed properties alone', () => {
@@ -136,6 +138,6 @@ test('an object of any shape makes a message', () => {
   ]) {
     const odd = deviceTwin('default/odd', { spec })
     expect(deviceMessage(odd).name).toBe('odd')
-    expect(deviceFingerprint(odd, undefined)).toHaveLength(22)
+    expect(prints.device(odd, undefined)).toHaveLength(23)
   }
 })

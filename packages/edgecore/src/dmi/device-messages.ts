@@ -20,9 +20,32 @@ import type { JsonRecord } from './served-devices.ts'
  */
 export function deviceMessage(device: DeviceTwin): Device { return create(DeviceSchema, deviceParts(device, true)) }
 
-/** What a mapper is told of a Device again only where it is different (DMI-24): no reported values, no timestamps. */
-export function deviceFingerprint(device: DeviceTwin, modelFingerprint: string | undefined): string {
-  return fingerprint(toBinary(DeviceSchema, create(DeviceSchema, deviceParts(device, false))), modelFingerprint)
+/**
+ * What tells a device or model from its earlier forms (DMI-24): equal as long as there is nothing to tell. Kept for each
+ * value of a device or model, since many ask.
+ */
+export class Fingerprints {
+  readonly #devices = new WeakMap<DeviceTwin, string>()
+  readonly #models = new WeakMap<KubeObject, string>()
+
+  /** Without reported values and timestamps, and with its model as the mapper has it. */
+  device(device: DeviceTwin, model: string | undefined): string {
+    let print = this.#devices.get(device)
+    if (print === undefined) {
+      print = fingerprint(toBinary(DeviceSchema, create(DeviceSchema, deviceParts(device, false))))
+      this.#devices.set(device, print)
+    }
+    return `${print}/${model ?? ''}`
+  }
+
+  model(model: KubeObject): string {
+    let print = this.#models.get(model)
+    if (print === undefined) {
+      print = fingerprint(toBinary(DeviceModelSchema, modelMessage(model)))
+      this.#models.set(model, print)
+    }
+    return print
+  }
 }
 
 export function modelMessage(model: KubeObject): DeviceModel {
@@ -37,10 +60,6 @@ export function modelMessage(model: KubeObject): DeviceModel {
       }))
     }
   })
-}
-
-export function modelFingerprint(model: KubeObject): string {
-  return fingerprint(toBinary(DeviceModelSchema, modelMessage(model)), undefined)
 }
 
 /** Desired values of listed properties that the model allows and that are not reported: what a mapper is told again (DMI-25). */
@@ -58,11 +77,7 @@ export function cycleMs({ device }: DeviceTwin, properties: readonly string[]): 
     .flatMap(({ reportCycle, collectCycle }) => [Number(wholeIn(reportCycle)), Number(wholeIn(collectCycle))]))
 }
 
-function fingerprint(bytes: Uint8Array, and: string | undefined): string {
-  const hash = createHash('sha256').update(bytes)
-  if (and !== undefined) hash.update(and)
-  return hash.digest('base64url').slice(0, 22)
-}
+function fingerprint(bytes: Uint8Array): string { return createHash('sha256').update(bytes).digest('base64url').slice(0, 22) }
 
 function deviceParts({ device, model, rules, twin }: DeviceTwin, whole: boolean): MessageInitShape<typeof DeviceSchema> {
   const spec = recordOf(device['spec'])

@@ -3,7 +3,7 @@ import { SeededRandom, silentLog } from '@holdfast/runtime'
 import { Committer, MemoryStore } from '@holdfast/store'
 import { expect, test } from 'vitest'
 import type { DeviceTwin } from '../twins/device-twins.ts'
-import { deviceFingerprint, modelFingerprint } from './device-messages.ts'
+import { Fingerprints } from './device-messages.ts'
 import { MapperMemory } from './mapper-memory.ts'
 import type { TellingKey } from './mapper-memory.ts'
 import { MapperQueue } from './mapper-queue.ts'
@@ -23,7 +23,7 @@ async function setUp({ store = new MemoryStore(), callsMax = 8 } = {}) {
   const begin = async (answered?: ReadonlyMap<TellingKey, string>): Promise<void> => {
     queue?.close()
     queue = new MapperQueue(registration, devices.values(), answered, { callsMax }, {
-      dial: mapper.dial, memory, served: id => devices.get(id), counters, clock, random: new SeededRandom(1), log: silentLog
+      dial: mapper.dial, memory, fingerprints: prints, served: id => devices.get(id), counters, clock, random: new SeededRandom(1), log: silentLog
     })
     await settled()
   }
@@ -40,6 +40,7 @@ async function setUp({ store = new MemoryStore(), callsMax = 8 } = {}) {
   }
 }
 
+const prints = new Fingerprints()
 const thermostat = deviceModel('default/thermostat', [{ name: 'target', type: 'INT' }])
 const unanswered = { kind: 'unanswered', reason: 'DEADLINE_EXCEEDED: it hangs' } as const
 const refused = { kind: 'refused', reason: 'UNKNOWN: no such register' } as const
@@ -180,9 +181,9 @@ test('what changed while the mapper was away is told when it is back', async () 
 test('a mapper that had nothing to be told, and comes back without registering, is told everything', async () => {
   const { mapper, put, begin, devices, clock } = await setUp()
   put(deviceTwin('default/a', { model: thermostat }))
-  const print = modelFingerprint(thermostat)
+  const print = prints.model(thermostat)
   await begin(new Map([
-    ['model/default/thermostat', print], ['device/default/a', deviceFingerprint(devices.get('default/a')!, print)]
+    ['model/default/thermostat', print], ['device/default/a', prints.device(devices.get('default/a')!, print)]
   ]))
   expect(mapper.take()).toEqual([])
   await mapper.disconnect()
@@ -288,9 +289,9 @@ test('what the mapper got with its registration is not told again, what did not 
   h.put(deviceTwin('default/a', { model: thermostat }), deviceTwin('default/b', { model: thermostat }))
   await h.begin()
   h.mapper.take()
-  const print = modelFingerprint(thermostat)
+  const print = prints.model(thermostat)
   await h.begin(new Map([
-    ['model/default/thermostat', print], ['device/default/a', deviceFingerprint(h.devices.get('default/a')!, print)]
+    ['model/default/thermostat', print], ['device/default/a', prints.device(h.devices.get('default/a')!, print)]
   ]))
   expect(h.mapper.take()).toEqual(['RegisterDevice default/b'])
 })

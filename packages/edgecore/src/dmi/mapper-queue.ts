@@ -7,7 +7,8 @@ import {
 import { backoffDelayMs, describeError } from '@holdfast/runtime'
 import type { Clock, Log, Random, Timer } from '@holdfast/runtime'
 import type { DeviceTwin } from '../twins/device-twins.ts'
-import { cycleMs, deviceFingerprint, deviceMessage, modelFingerprint, modelMessage, unsatisfied } from './device-messages.ts'
+import { cycleMs, deviceMessage, modelMessage, unsatisfied } from './device-messages.ts'
+import type { Fingerprints } from './device-messages.ts'
 import { dmiLimits as limits } from './limits.ts'
 import type { CallFailure, DialMapper, MapperConnection } from './mapper-connection.ts'
 import type { MapperMemory, MapperRegistration, TellingKey } from './mapper-memory.ts'
@@ -23,6 +24,7 @@ export interface MapperQueueComponents {
   readonly memory: MapperMemory
   /** The device as it is now, where it is this mapper's to serve. */
   readonly served: (id: string) => DeviceTwin | undefined
+  readonly fingerprints: Fingerprints
   readonly counters: CallCounters
   readonly clock: Clock
   readonly random: Random
@@ -64,10 +66,11 @@ interface Item {
   failure: CallFailure | undefined
 }
 
-/** One call or two for an item, and what the mapper holds once they are answered OK. */
+/** One call or two for an item. */
 interface Telling {
   readonly calls: readonly Call[]
-  readonly holds: Holding
+  /** What the mapper holds once they are answered OK; undefined: nothing, they remove it. Costly. */
+  readonly fingerprint: (() => string) | undefined
   readonly model?: string | undefined
 }
 
@@ -300,19 +303,19 @@ export class MapperQueue {
     if (device === undefined) {
       if (holding.kind === 'nothing') return undefined
       const message = () => create(RemoveDeviceRequestSchema, { deviceName: deviceName!, deviceNamespace: deviceNamespace! })
-      return { calls: [call(serviceMethods.removeDevice, message)], holds: nothing }
+      return { calls: [call(serviceMethods.removeDevice, message)], fingerprint: undefined }
     }
     const model = modelIdOf(device.device)
     const modelItem = model === undefined ? undefined : this.#items.get(`model/${model}`)
     if (model !== undefined && !this.#isTold(modelItem)) return undefined
-    const fingerprint = deviceFingerprint(device, modelItem?.holding.kind === 'told' ? modelItem.holding.fingerprint : undefined)
+    const fingerprint = (): string =>
+      this.#components.fingerprints.device(device, modelItem?.holding.kind === 'told' ? modelItem.holding.fingerprint : undefined)
     const register = call(serviceMethods.registerDevice, () => create(RegisterDeviceRequestSchema, { device: deviceMessage(device) }))
     const update = call(serviceMethods.updateDevice, () => create(UpdateDeviceRequestSchema, { device: deviceMessage(device) }))
-    const holds: Holding = { kind: 'told', fingerprint }
     switch (holding.kind) {
-      case 'nothing': return { calls: [register], holds, model }
-      case 'unknown': return { calls: [register, update], holds, model }
-      case 'told': return holding.fingerprint === fingerprint && !repeat ? undefined : { calls: [update], holds, model }
+      case 'nothing': return { calls: [register], fingerprint, model }
+      case 'unknown': return { calls: [register, update], fingerprint, model }
+      case 'told': return holding.fingerprint === fingerprint() && !repeat ? undefined : { calls: [update], fingerprint, model }
     }
   }
 
@@ -327,20 +330,19 @@ export class MapperQueue {
     if (users === undefined) {
       if (holding.kind === 'nothing' || this.#isHeld(id)) return undefined
       const message = () => create(RemoveDeviceModelRequestSchema, { modelName: modelName!, modelNamespace: modelNamespace! })
-      return { calls: [call(serviceMethods.removeDeviceModel, message)], holds: nothing }
+      return { calls: [call(serviceMethods.removeDeviceModel, message)], fingerprint: undefined }
     }
     const [first] = users
     const model = this.#components.served(first!)?.model
     // It is not here, or not any more: the mapper keeps what it has.
     if (model === undefined) return undefined
-    const fingerprint = modelFingerprint(model)
+    const fingerprint = (): string => this.#components.fingerprints.model(model)
     const createModel = call(serviceMethods.createDeviceModel, () => create(CreateDeviceModelRequestSchema, { model: modelMessage(model) }))
     const update = call(serviceMethods.updateDeviceModel, () => create(UpdateDeviceModelRequestSchema, { model: modelMessage(model) }))
-    const holds: Holding = { kind: 'told', fingerprint }
     switch (holding.kind) {
-      case 'nothing': return { calls: [createModel], holds }
-      case 'unknown': return { calls: [createModel, update], holds }
-      case 'told': return holding.fingerprint === fingerprint ? undefined : { calls: [update], holds }
+      case 'nothing': return { calls: [createModel], fingerprint }
+      case 'unknown': return { calls: [createModel, update], fingerprint }
+      case 'told': return holding.fingerprint === fingerprint() ? undefined : { calls: [update], fingerprint }
     }
   }
 
@@ -385,7 +387,8 @@ export class MapperQueue {
     item.repeat = false
     this.#calls++
     if (failedBefore) this.#failedCalls++
-    if (telling.holds.kind === 'told') memory.mark(protocol, key)
+    const holds: Holding = telling.fingerprint === undefined ? nothing : { kind: 'told', fingerprint: telling.fingerprint() }
+    if (holds.kind === 'told') memory.mark(protocol, key)
     let failure: CallFailure | undefined
     // Whether it is new to the mapper or not, the last call says whether it took it.
     for (const each of telling.calls) {
@@ -396,11 +399,11 @@ export class MapperQueue {
     if (failedBefore) this.#failedCalls--
     item.calling = false
     if (this.#closed) return
-    const isDone = failure === undefined || failure.kind === (telling.holds.kind === 'nothing' ? 'not-found' : 'exists')
+    const isDone = failure === undefined || failure.kind === (holds.kind === 'nothing' ? 'not-found' : 'exists')
     const isStale = connection !== this.#connection
     if (isDone && !isStale) {
       counters.applied++
-      this.#applied(item, telling)
+      this.#applied(item, holds, telling.model)
     } else this.#failure(item, telling, failure ?? { kind: 'unanswered', reason: 'the connection ended' })
     this.#look(item)
     // Devices wait for their model, and a model's removal for its devices.
@@ -418,20 +421,20 @@ export class MapperQueue {
     for (const each of this.#items.values()) if (each.kind === 'model' && !this.#users.has(each.id)) this.#look(each)
   }
 
-  #applied(item: Item, telling: Telling): void {
-    if (item.holding.kind !== 'told' || telling.holds.kind !== 'told' || item.holding.fingerprint !== telling.holds.fingerprint) item.repeats = 0
-    item.holding = telling.holds
+  #applied(item: Item, holds: Holding, model: string | undefined): void {
+    if (item.holding.kind !== 'told' || holds.kind !== 'told' || item.holding.fingerprint !== holds.fingerprint) item.repeats = 0
+    item.holding = holds
     item.failures = 0
     item.failure = undefined
-    item.model = telling.model
-    if (telling.holds.kind === 'nothing') this.#components.memory.unmark(this.registration.protocol, `${item.kind}/${item.id}`)
+    item.model = model
+    if (holds.kind === 'nothing') this.#components.memory.unmark(this.registration.protocol, `${item.kind}/${item.id}`)
   }
 
   #failure(item: Item, telling: Telling, failure: CallFailure): void {
     const { counters, clock, random, log } = this.#components
     counters[failure.kind === 'unanswered' ? 'unanswered' : 'refused']++
-    if (telling.holds.kind === 'nothing' && failure.kind !== 'unanswered' && item.failures + 1 >= limits.removalTries.value) {
-      this.#applied(item, telling)
+    if (telling.fingerprint === undefined && failure.kind !== 'unanswered' && item.failures + 1 >= limits.removalTries.value) {
+      this.#applied(item, nothing, undefined)
       return
     }
     if (failure.kind === 'not-found') item.holding = nothing
