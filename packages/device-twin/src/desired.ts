@@ -54,7 +54,8 @@ export interface ReconciledDesired {
  * Applied to its own result it changes nothing. Never throws, whatever the Device is.
  *
  * `clock` gives the stamps; it observes what it gives way to, but nothing from the future, so that one bad version spoils no
- * other Device. `node` undefined: nothing is known of the node.
+ * other Device. `node`: what the node says that it holds, newest; what it said before may bring a replaced value back. Undefined:
+ * nothing is known of it.
  */
 export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
   readonly device: KubeJson

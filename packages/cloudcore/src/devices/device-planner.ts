@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { desiredAnnotation, desiredOfDevice, readRules, reconcileDesired, valueOfText } from '@holdfast/device-twin'
+import { desiredAnnotation, desiredOfDevice, readRules, reconcileDesired, twinLimits, valueOfText } from '@holdfast/device-twin'
 import type { DeviceRules, Entry, Hash, HybridClock, Json } from '@holdfast/device-twin'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import type { Clock, Log } from '@holdfast/runtime'
@@ -59,7 +59,7 @@ export class DevicePlanner {
     const node = nodeOf(device)
     const status = own === undefined ? {} : statusOf(own)
     const isRecorded = node !== undefined && recordingNode(own) === node
-    return { status, isRecorded, desired: isRecorded ? observedEntries(status, this.#rulesOf(device).rules) : undefined }
+    return { status, isRecorded, desired: isRecorded ? this.#observedEntries(status, this.#rulesOf(device).rules) : undefined }
   }
 
   plan(device: KubeObject, { status, isRecorded, desired: reported }: DeviceReport): DevicePlan {
@@ -125,6 +125,21 @@ export class DevicePlanner {
   #presenceOf(node: string | undefined): NodePresence {
     return node === undefined ? 'absent' : presenceOf(this.#components.nodes.get(node))
   }
+
+  /**
+   * Desired values that the node last said it has: where a Device was put back to an older state, these are later (TWN-15). Not
+   * those from the future: they were stamped anew before they were recorded (TWN-33), and may be older than what was since.
+   */
+  #observedEntries(status: JsonObject, rules: DeviceRules): ReadonlyMap<string, Entry> {
+    const entries = new Map<string, Entry>()
+    const latestMs = this.#components.clock.wallMs() + twinLimits.aheadMs.value
+    for (const [property, { value, version, timestamp, type }] of readDeviceStatus(status).observedDesired) {
+      if (version === undefined || version.time > latestMs) continue
+      const read = valueOfText(value, rules.properties?.get(property), type)
+      entries.set(property, { value: read, version, timestamp, ...type !== undefined && { type } })
+    }
+    return entries
+  }
 }
 
 /** The name of the DeviceModel that a Device names. */
@@ -159,15 +174,4 @@ function withDesired(device: KubeObject, { properties, annotation }: NonNullable
     ...device, metadata: { ...metadata, annotations: { ...metadata.annotations, [desiredAnnotation]: annotation } },
     spec: { ...isObject(spec) && spec, properties }
   }
-}
-
-/** Desired values that the node last said it has: where a Device was put back to an older state, these are later (TWN-15). */
-function observedEntries(status: JsonObject, rules: DeviceRules): ReadonlyMap<string, Entry> {
-  const entries = new Map<string, Entry>()
-  for (const [property, { value, version, timestamp, type }] of readDeviceStatus(status).observedDesired) {
-    if (version === undefined) continue
-    const read = valueOfText(value, rules.properties?.get(property), type)
-    entries.set(property, { value: read, version, timestamp, ...type !== undefined && { type } })
-  }
-  return entries
 }
