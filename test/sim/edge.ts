@@ -115,16 +115,13 @@ export class Edge {
       committer: database.committer, clock, random, log, clockSynchronised, failpoint
     })
     await database.trust()
-    let refusal: HoldfastError | undefined
-    let state: EdgeSide | undefined
+    const peer = await PeerMemory.open(database.store, database.committer)
+    const state = await this.stateSimulation?.openEdge(this, { database, outbox, process, clock, random, log, clockTrusted: clockSynchronised })
     database.onLow(low => {
-      refusal = low ? new HoldfastError('DISK_FULL', 'simulated') : undefined
+      const refusal = low ? new HoldfastError('DISK_FULL', 'simulated') : undefined
       outbox.refuse(refusal)
       state?.refuse(refusal)
     })
-    const peer = await PeerMemory.open(database.store, database.committer)
-    state = await this.stateSimulation?.openEdge(this, { database, outbox, process, clock, random, log, clockTrusted: clockSynchronised })
-    state?.refuse(refusal)
     const link = new Link({
       bootId, software: 'simulated', probeMs: 10_000, deadMs: 25_000, retryDelayMs: 100, retryDelayMaxMs: 30_000
     }, {

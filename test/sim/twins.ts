@@ -229,14 +229,15 @@ export class TwinSimulation implements StateBeside {
     const id = `default/${name}` as DeviceId
     const here = edges.filter(({ twins }) => twins.get(id) !== undefined)
     const at = here[random.integer(0, here.length - 1)]
-    const held = at?.twins.get(id)
-    if (at === undefined || held === undefined) return undefined
-    const text = this.#value(held.device, property, section)
-    const key = `${held.uid} ${property}`
-    if (section === 'reported') this.#reports.set(key, [...this.#reports.get(key) ?? [], text])
+    if (at === undefined) return undefined
+    const text = String(++this.#values)
     const value: Json = property === 'speed' ? Number(text) : text
     try {
-      const { commit } = at.twins.write(id, { section, writes: new Map([[property, { value }]]) }, 'mqtt')
+      const { commit, after: { uid } } = at.twins.write(id, { section, writes: new Map([[property, { value }]]) }, 'mqtt')
+      // Whichever device has the name by now.
+      this.#written.set(text, { uid, property, section, acknowledged: false })
+      const key = `${uid} ${property}`
+      if (section === 'reported') this.#reports.set(key, [...this.#reports.get(key) ?? [], text])
       commit?.onDurable(error => {
         if (error !== undefined || !at.process.output()) return
         this.#written.get(text)!.acknowledged = true
@@ -244,7 +245,6 @@ export class TwinSimulation implements StateBeside {
       return text
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error
-      if (section === 'reported') this.#reports.set(key, this.#reports.get(key)!.filter(each => each !== text))
       return undefined
     }
   }
@@ -296,7 +296,7 @@ export class TwinSimulation implements StateBeside {
     const device = this.#device(name)!
     if (nodeOf(device) === nodeName) return
     this.#moved.add(device.metadata.uid!)
-    this.#cluster.set(devicePlace(name), before => withSpec(before!, ({ nodeName: _, ...spec }) => ({ ...spec, ...nodeName !== undefined && { nodeName } })))
+    this.#cluster.set(devicePlace(name), before => withSpec(before!, spec => ({ ...spec, nodeName: nodeName ?? null })))
   }
 
   #edit(name: string, { metadata: { uid } }: KubeObject): void {
@@ -377,8 +377,10 @@ export class TwinSimulation implements StateBeside {
     const texts = textsOf(device)
     for (const [property, entry] of held.twin.desired) {
       const [stamp, text] = [stamps.get(property), texts.get(property)]
-      const same = stamp !== undefined && compareVersions(stamp.version, entry.version) === 0
-      if (entry.deleted === true ? text !== undefined && !isInvalid(text) : !same || (text !== textOf(entry.value) && !isInvalid(text))) {
+      const order = stamp === undefined ? 1 : compareVersions(entry.version, stamp.version)
+      // What the model does not allow is not stamped, and the node holds what was stamped before.
+      const isWrong = isInvalid(text) ? order > 0 : entry.deleted === true ? text !== undefined : order !== 0 || text !== textOf(entry.value)
+      if (isWrong) {
         found.push(`desired ${property} is ${shown(entry)} on the node, ${text} in the Device`)
       }
     }
@@ -478,7 +480,7 @@ function withSpec(device: KubeObject, change: (spec: JsonObject) => JsonObject):
   return { ...device, metadata: { ...device.metadata, generation: generation + 1 }, spec: change(device['spec'] as JsonObject) }
 }
 
-function nodeOf(device: KubeObject): string | undefined { return (device['spec'] as { nodeName?: string }).nodeName }
+function nodeOf(device: KubeObject): string | undefined { return (device['spec'] as { nodeName?: string | null }).nodeName ?? undefined }
 
 function textsOf(device: KubeObject): Map<string, string> {
   const { properties: items } = device['spec'] as { properties: { name: string, desired?: { value: string } }[] }
