@@ -1,6 +1,7 @@
 import { describeSettings, loadConfig, printConfig } from '@holdfast/runtime'
 import { expect, test } from 'vitest'
-import { edgecoreSchema } from './config.ts'
+import { edgecoreSchema, historyLaneOf } from './config.ts'
+import type { EdgecoreConfig } from './config.ts'
 
 const problems = async (...sets: string[]): Promise<string> =>
   loadConfig(edgecoreSchema, { sets }).then(() => '', (error: unknown) => (error as Error).message)
@@ -42,6 +43,18 @@ test('a route names its device from levels that its filter names', async () => {
 
 test('a link is dead only after a probe could have been answered', async () => {
   expect(await problems('link.probeInterval=25s')).toContain('link.deadAfter: expected longer than link.probeInterval')
+})
+
+test('the history of devices goes to a lane that is not of high priority', async () => {
+  expect(await problems('twins.historyLane=alarms')).toContain('twins.historyLane: expected one of telemetry: a lane that is not of high '
+    + 'priority, got "alarms"')
+  expect(await problems('twins.historyLane=none')).toContain('twins.historyLane: expected one of telemetry')
+  const lanes = (priorities: Record<string, 'high' | 'low'>): EdgecoreConfig['lanes'] => Object.fromEntries(
+    Object.entries(priorities).map(([name, priority]) => [name, { priority } as EdgecoreConfig['lanes'][string]]))
+  const twins = { historyLane: undefined } as unknown as EdgecoreConfig['twins']
+  expect(historyLaneOf({ twins, lanes: lanes({ bulk: 'low', telemetry: 'low' }) })).toBe('telemetry')
+  expect(historyLaneOf({ twins, lanes: lanes({ telemetry: 'high', alarms: 'high', bulk: 'low' }) })).toBe('bulk')
+  expect(historyLaneOf({ twins, lanes: lanes({ telemetry: 'high' }) })).toBeUndefined()
 })
 
 test('checks across settings wait for settings that can be read', async () => {

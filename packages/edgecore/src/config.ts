@@ -158,7 +158,8 @@ export const edgecoreSchema = section({
       .describe('How often the time of a reported value that stays the same is stored and sent, at most.'),
     historyLane: textOf({
       expected: 'the name of a lane that is not of high priority', pattern: /^[a-z][a-z0-9-]*$/, lengthMax: 32
-    }).prefault('telemetry').describe('Lane of the history of devices whose Device has holdfast.dev/history.')
+    }).optional().describe('Lane of the history of devices whose Device has holdfast.dev/history; without it telemetry, or the ' +
+      'first lane that is not of high priority.')
   }),
   dmi: section({
     mode: oneOf(['socket', 'off']).prefault('socket').describe('Whether mappers can register, and are told of their devices.'),
@@ -225,6 +226,13 @@ export const edgecoreSchema = section({
     message: `expected one of ${known.join(', ')}: a lane that is not of high priority, got ${JSON.stringify(historyLane)}`
   })
 }, { when: always })
+
+/** Name of the lane that the history of devices goes to; undefined: every lane is of high priority. */
+export function historyLaneOf({ twins, lanes }: Pick<EdgecoreConfig, 'twins' | 'lanes'>): string | undefined {
+  if (twins.historyLane !== undefined) return twins.historyLane
+  const fit = Object.entries(lanes).filter(([, { priority }]) => priority !== 'high').map(([name]) => name)
+  return fit.includes('telemetry') ? 'telemetry' : fit[0]
+}
 
 export type EdgecoreConfig = ConfigOf<typeof edgecoreSchema>
 

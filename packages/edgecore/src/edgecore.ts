@@ -5,6 +5,7 @@ import type { Failpoint, Log, Service } from '@holdfast/runtime'
 import { Database, FileDiskSpace, Outbox, levelStoreOpener, salvageOutbox } from '@holdfast/store'
 import type { LaneOptions } from '@holdfast/store'
 import { BrokerSalvage } from './broker/index.ts'
+import { historyLaneOf } from './config.ts'
 import type { EdgecoreConfig } from './config.ts'
 import { DeviceTopics } from './device-topics/index.ts'
 import { Dmi, MapperMemory, MapperSalvage } from './dmi/index.ts'
@@ -71,7 +72,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     node: identity.node,
     reportIntervalMs: config.twins.reportInterval,
     freshnessMs: config.twins.freshnessInterval,
-    historyLane: outbox.lane(config.twins.historyLane)!,
+    historyLane: outbox.lane(historyLaneOf(config) ?? ''),
     suspect: database.suspect
   }, database.store, { committer, table, outbox, clock, random, log, clockTrusted: trust })
   const memory = await MapperMemory.open(database.store, committer)

@@ -75,6 +75,24 @@ test('database, broker, link and the process are read when somebody asks', () =>
   ]))
 })
 
+test('twins are read when somebody asks', () => {
+  const metrics = new EdgecoreMetrics()
+  metrics.watchTwins({
+    size: 3,
+    stats: {
+      writes: new Map([['reported mqtt stored', { section: 'reported', source: 'mqtt', outcome: 'stored', count: 4 }]]),
+      refused: new Map([['TWIN_RANGE', 5]]), staleProperties: 6, historyRecords: 7, damagedTwins: 8
+    },
+    reports: { pending: 9, puts: 10 }
+  })
+  expect(lines(metrics)).toEqual(expect.arrayContaining([
+    'holdfast_edge_twin_devices 3', 'holdfast_edge_twin_writes_total{section="reported",source="mqtt",outcome="stored"} 4',
+    'holdfast_edge_twin_refused_total{code="TWIN_RANGE"} 5', 'holdfast_edge_twin_stale_properties_total 6',
+    'holdfast_edge_twin_history_records_total 7', 'holdfast_edge_twin_damaged_total 8', 'holdfast_edge_twin_pending_reports 9',
+    'holdfast_edge_twin_reports_total 10'
+  ]))
+})
+
 test('objects, the local API and State are read when somebody asks', () => {
   const metrics = new EdgecoreMetrics()
   metrics.watchObjects({

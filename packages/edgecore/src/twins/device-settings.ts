@@ -26,6 +26,8 @@ export interface ByProperty<Value> {
 
 export function settingOf<Value>({ every, some }: ByProperty<Value>, property: string): Value { return some.get(property) ?? every }
 
+export function wantsHistory({ history: { every, some } }: DeviceSettings): boolean { return every !== 'none' || some.size > 0 }
+
 /** Reads a Device, whatever somebody wrote into it. Never throws. */
 export function readDeviceSettings(device: KubeObject): DeviceSettings {
   const problems: string[] = []

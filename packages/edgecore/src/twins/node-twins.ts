@@ -8,6 +8,7 @@ import type { Commit, CommitPart, Committer, Outbox, OutboxLane, Store, WriteOp 
 import { SortedKeys } from '@holdfast/sync'
 import type { ObjectChange, ObjectTable } from '../objects/index.ts'
 import { parseObject } from '../objects/index.ts'
+import { wantsHistory } from './device-settings.ts'
 import { TwinRefused, parseDeviceId } from './device-twins.ts'
 import type { DeviceId, DeviceTwin, DeviceTwins, TwinChange, TwinWrite, TwinWriting, WriteSource } from './device-twins.ts'
 import { alignTwin, changeBetween, isNone, modelKeyOf } from './held-twin.ts'
@@ -25,8 +26,11 @@ export interface NodeTwinsOptions {
   readonly reportIntervalMs: number
   /** How long the same value again is not worth storing (TWN-21). */
   readonly freshnessMs: number
-  /** Where the history of devices goes (TWN-40); not of high priority, so that it shares the twins' commits. */
-  readonly historyLane: OutboxLane
+  /**
+   * Where the history of devices goes (TWN-40); not of high priority, so that it shares the twins' commits. Undefined: there is no
+   * such lane, and none is kept.
+   */
+  readonly historyLane: OutboxLane | undefined
   /** The newest entries of the store may be missing. */
   readonly suspect: boolean
 }
@@ -188,7 +192,7 @@ export class NodeTwins implements DeviceTwins {
     const stale = outputs.flatMap(output => output.kind === 'stale' ? output.properties : [])
     this.stats.staleProperties += stale.length
     const after = stores ? { ...before, twin } : before
-    const records = historyRecords(write, after, outputs, stale, nowMs)
+    const records = this.#options.historyLane === undefined ? [] : historyRecords(write, after, outputs, stale, nowMs)
     const kind = stores ? 'stored' : 'unchanged'
     if (!stores && records.length === 0) {
       // Behind whatever is under way, whose values these are; a commit without changes costs no write.
@@ -233,7 +237,7 @@ export class NodeTwins implements DeviceTwins {
     }
     let commit = this.#room(slot)
     const { historyLane } = this.#options
-    if (records.length > 0) {
+    if (historyLane !== undefined && records.length > 0) {
       // Asked last: where this begins another commit, all goes there.
       commit = outbox.gather(historyLane, records.reduce((sum, { length }) => sum + length, 0))
       slot.topic ??= new RecordTopic(historyTopic(slot.id), slot.id)
@@ -369,6 +373,9 @@ export class NodeTwins implements DeviceTwins {
     const aligned = alignTwin(id, before, device, model, this.#options.freshnessMs)
     const { log } = this.#components
     const { problems } = aligned.held.settings
+    if (this.#options.historyLane === undefined && wantsHistory(aligned.held.settings)) {
+      log.warn('the history of a device is not kept: every lane is of high priority', { device: id })
+    }
     if (problems.length > 0) log.warn('annotations of a Device count as none', { device: id, problems })
     if (aligned.refused !== undefined) log.warn('a desired value does not fit into the twin', { device: id, ...aligned.refused })
     return aligned

@@ -1,7 +1,7 @@
 import { textOf } from '@holdfast/device-twin'
 import type { PropertyWrite } from '@holdfast/device-twin'
 import type { DeviceId } from './device-twins.ts'
-import { settingOf } from './device-settings.ts'
+import { settingOf, wantsHistory } from './device-settings.ts'
 import type { HeldTwin } from './held-twin.ts'
 import { twinsLimits } from './limits.ts'
 
@@ -20,7 +20,7 @@ export interface AppliedReport {
 /** Payloads of the records that a report leaves in the Log (TWN-40): none, one, or where one would be too large one a property. */
 export function historyPayloads({ writes, after, changed, stale, nowMs }: AppliedReport): Buffer[] {
   const { history } = after.settings
-  if (history.every === 'none' && history.some.size === 0) return []
+  if (!wantsHistory(after.settings)) return []
   const data: [string, unknown][] = []
   for (const [name, { timestamp, type = after.rules.properties?.get(name)?.type?.toLowerCase() }] of writes) {
     const mode = settingOf(history, name)
