@@ -87,10 +87,10 @@ function saySynced({ device, model, hasModel, desired, invalid, status, isRecord
   return ['True', 'DesiredObserved', `Node ${node} has every desired value.`]
 }
 
-/** What the node last said that it holds is this, or it has nothing where there is a tombstone. */
-function isObserved({ version, deleted, value }: Entry, observed: TwinText | undefined): boolean {
+/** What the node last said that it holds is this (equal versions mean equal values), or nothing where there is a tombstone. */
+function isObserved({ version, deleted }: Entry, observed: TwinText | undefined): boolean {
   if (deleted === true) return observed === undefined
-  return observed?.version !== undefined && compareVersions(observed.version, version) === 0 && observed.value === textOf(value)
+  return observed?.version !== undefined && compareVersions(observed.version, version) === 0
 }
 
 function sayReachable({ device, status, isRecorded, presence }: DeviceFacts): Saying {

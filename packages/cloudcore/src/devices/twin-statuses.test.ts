@@ -83,6 +83,19 @@ describe('the DeviceStatus', () => {
     expect(new Map(target.keysFrom('twins', '')).get('default/lamp')).toEqual(node.item('lamp').version)
   })
 
+  test('counts although the watch has not shown it', async () => {
+    cloud.informers.deviceStatuses.held = true
+    node.report('lamp', uid, { power: 'on' })
+    node.say(target, 'lamp')
+    await clock.pass(100)
+    const digest = stateDigest([['default/first', node.item('first').version], ['default/lamp', node.item('lamp').version]])
+    expect(await target.digest('twins')).toEqual(digest)
+    cloud.informers.deviceStatuses.held = false
+    cloud.informers.deviceStatuses.follow()
+    await clock.pass(20_000)
+    expect([await target.digest('twins'), compared]).toEqual([digest, []])
+  })
+
   test('costs one request a change from then on, and none where nothing changed', async () => {
     node.report('lamp', uid, { power: 'on' })
     node.say(target, 'lamp')

@@ -287,9 +287,10 @@ class UpTarget implements StateTarget {
     const { known } = held
     const before = new Map(known)
     known.clear()
-    for (const object of this.#targets.objectsOf(this.#node, held.collection)) {
-      const key = objectKey(object)
-      const shown = recordOf(held.collection, this.#node, object)
+    const keys = new Set(held.unseen.keys())
+    for (const object of this.#targets.objectsOf(this.#node, held.collection)) keys.add(objectKey(object))
+    for (const key of keys) {
+      const shown = recordOf(held.collection, this.#node, held.collection.informer.get(key))
       const unseen = this.#unseen(held, key)
       const version = unseen?.older.has(shown) === true ? before.get(key) : shown
       if (version === undefined) held.unseen.delete(key)
