@@ -6,6 +6,11 @@ import type { Commit } from '@holdfast/store'
  */
 export interface MessageTaker {
   /**
+   * It is not given what was retained before it listened: it takes requests, and these were met when they came; met again, they
+   * would undo what came after them.
+   */
+  readonly ignoresRetained?: true
+  /**
    * Called once per message, in the turn of the event loop in which the message's own commit is gathered. What it writes it
    * writes now. Returns what the acknowledgement waits for besides; undefined: nothing. Bad content is the taker's to answer,
    * never thrown. Throws HoldfastError `DISK_FULL`, `OUTBOX_FULL` or `STORE_FAILED` where nothing can be written now, having
@@ -29,7 +34,8 @@ export interface OutgoingMessage {
 /** The broker, as the parts of the daemon see it: the node's own one, or another. */
 export interface MessageBus {
   /**
-   * Hands messages of topics that match `filter` to `taker`, those that are retained now first. Returns how to stop that.
+   * Hands messages of topics that match `filter` to `taker`, those that are retained now first, unless it ignores them. Returns
+   * how to stop that.
    * Each taker gets a message once, whatever number of its filters match.
    */
   listen(filter: string, taker: MessageTaker): () => void

@@ -325,6 +325,7 @@ export class Broker implements PacketStreamHost, MessageBus {
   /** Retained messages are searched through at once where `filter` has wildcards. */
   listen(filter: string, taker: MessageTaker): () => void {
     const stop = this.#takers.add(filter, taker)
+    if (taker.ignoresRetained === true) return stop
     for (const { topic } of this.persistence.retainedMatching(filter)) {
       if (!this.#giveRetained(taker, topic)) this.#takers.giveLater(taker, topic)
     }

@@ -217,6 +217,18 @@ describe('retained messages', () => {
     expect(taker.taken).toEqual(['r/a 1', 'r/b 2', 'r/a 4', 's 3'])
   })
 
+  it('are not given to who ignores them', async () => {
+    const { broker, taker } = await start([])
+    const client = await connect(broker, 'd')
+    client.send(publishPacket('r', 'old', 1, 1, 1))
+    await until(() => client.ids(PUBACK).length === 1, 'PUBACK')
+    const requests: MessageTaker = { ignoresRetained: true, take: (topic, payload) => taker.take(topic, payload) }
+    broker.broker.listen('r', requests)
+    client.send(publishPacket('r', 'new', 1, 2, 1))
+    await until(() => client.ids(PUBACK).length === 2, 'PUBACK')
+    expect(taker.taken).toEqual(['r new'])
+  })
+
   it('that cannot be taken at once are given later, unless a live one came before', async () => {
     const { broker, taker } = await start([])
     const client = await connect(broker, 'd')

@@ -39,6 +39,7 @@ export interface RequestCount {
  * rest of the daemon says desired and reported.
  */
 export class DeviceTopics implements MessageTaker, Disposable {
+  readonly ignoresRetained = true
   /** One count for each kind and outcome that there was. */
   readonly requests = new Map<string, RequestCount>()
   readonly #node: string

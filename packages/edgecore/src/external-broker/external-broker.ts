@@ -347,7 +347,9 @@ export class ExternalBroker implements MessageBus, Service {
       const commit = recorded === undefined ? undefined : sink.gather(recorded.lane, packet.topic.length + payload.length)
       if (commit !== undefined) commits.add(commit)
       const takers = isTaken ? this.#takersOf(packet.topic, topic) : []
-      for (const taker of takers) this.#give(taker, packet.topic, payload, commits)
+      for (const taker of takers) {
+        if (!packet.retain || taker.ignoresRetained !== true) this.#give(taker, packet.topic, payload, commits)
+      }
       if (recorded !== undefined) sink.append(commit!, recorded.lane, recorded.topic, payload)
     } catch (error) {
       if (!(error instanceof HoldfastError) || !retried.some(code => hasCode(error, code))) throw error
