@@ -8,15 +8,16 @@ const scalar = z.union([z.string().max(1024), z.number(), z.boolean()], { error:
 /** The setting `conversion` of a visitor: between what the device says and the property's value, both ways. */
 export const conversionSettings = z.union([
   z.strictObject({
-    map: z.record(z.string().max(1024), scalar).refine(map => Object.keys(map).length <= limits.mapEntries.value)
+    map: z.record(z.string().max(1024), scalar).refine(map => Object.keys(map).length <= limits.mapEntries.value, {
+      error: `expected at most ${limits.mapEntries.value} entries`
+    })
   }),
   z.strictObject({
-    scale: z.number().refine(value => Number.isFinite(value) && value !== 0).default(1),
-    offset: z.number().refine(value => Number.isFinite(value)).default(0)
+    scale: z.number().refine(value => value !== 0, { error: 'expected a number other than 0' }).default(1),
+    offset: z.number().default(0)
   })
 ], {
-  error: 'expected {scale, offset} (numbers, scale not 0), or {map: {"<what the device says>": <value>}} of at most ' +
-    `${limits.mapEntries.value} entries`
+  error: 'expected {scale, offset}, numbers, or {map: {"<what the device says>": <value>}}'
 })
 
 export type Conversion = z.output<typeof conversionSettings>

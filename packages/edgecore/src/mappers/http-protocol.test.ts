@@ -128,6 +128,32 @@ describe('the mapper for HTTP', () => {
     expect(played.fixture.device('plug').told).toEqual([{ property: 'level', value: 12 }])
   })
 
+  test.each([
+    [{ path: 'status' }, 'visitors.configData.path: expected a path such as /status'],
+    [{}, 'expected path (asked at each collectCycle), webhook: true (the device calls), write, or several of them'],
+    [{ path: '/s', method: 'DELETE' }, 'visitors.configData.method: expected GET or POST, got "DELETE"'],
+    [{ write: { body: '1' } }, 'visitors.configData.write.path'],
+    [{ write: { path: '/a', methods: 'PUT' } }, 'visitors.configData.write: no such setting: methods']
+  ])('settings %j are told so that somebody can act on it', async (settings, reason) => {
+    await using played = await play(openSite)
+    await played.receive({ plug: ['level'] }, {}, { level: settings })
+    expect(played.problems('plug')).toEqual([{ property: 'level', reason: expect.stringContaining(reason) as string }])
+  })
+
+  test.each([
+    [{ url: 'ftp://a' }, 'spec.protocol.configData.url: expected a base address such as http://192.168.1.20'],
+    [{ url: 'http://a/?b' }, 'spec.protocol.configData.url'],
+    [{ url: 'http://127.0.0.1', timeout: 60_000 }, 'spec.protocol.configData.timeout: expected milliseconds, a whole number from 100 to 10000, got 60000'],
+    [{ url: 'http://127.0.0.1', headers: { 'a b': 'c' } }, 'spec.protocol.configData.headers']
+  ])('a device with settings %j is not served, and told', async (settings, reason) => {
+    await using played = await play(async clock => {
+      const site = await openSite(clock)
+      return { ...site, device: name => ({ ...site.device(name), settings }), [Symbol.asyncDispose]: () => site[Symbol.asyncDispose]() }
+    })
+    await played.receive({ plug: ['level'] })
+    expect(played.problems('plug')).toEqual([{ property: undefined, reason: expect.stringContaining(reason) as string }])
+  })
+
   test('a device that calls is taken by its visitors', async () => {
     await using played = await play(openSite)
     const { protocol } = played.fixture as Site

@@ -19,7 +19,9 @@ const pathTemplate = templateSetting().refine(text => /^\/[^\s#]*$/.test(text), 
   error: 'expected a path such as /relay/0?turn={{value}}'
 })
 const contentType = someText('a content type', 256, text => /^[\x20-\x7e]+$/.test(text))
-const timeoutSetting = z.number().int().min(100).max(limits.httpTimeoutMs.value)
+const timeoutExpected = `expected milliseconds, a whole number from 100 to ${limits.httpTimeoutMs.value}`
+const timeoutSetting = z.number({ error: timeoutExpected }).refine(
+  ms => Number.isInteger(ms) && ms >= 100 && ms <= limits.httpTimeoutMs.value, { error: timeoutExpected })
 
 const headerSettings = z.record(
   z.string().regex(/^[A-Za-z0-9-]{1,128}$/, { error: 'expected names of letters, digits and "-"' }),

@@ -1,15 +1,18 @@
 import type { Json } from '@holdfast/device-twin'
-import { describe, expect } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { MqttProtocol } from './mqtt-protocol.ts'
 import { MemoryBus } from './testing/memory-bus.ts'
-import { mapperSuite } from './testing/mapper-suite.ts'
-import type { MapperFixture, PlayedDevice } from './testing/mapper-suite.ts'
+import { mapperSuite, play } from './testing/mapper-suite.ts'
+import type { MapperFixture, Played, PlayedDevice } from './testing/mapper-suite.ts'
 
-async function open(): Promise<MapperFixture> {
+interface MqttFixture extends MapperFixture { readonly bus: MemoryBus }
+
+async function open(): Promise<MqttFixture> {
   const bus = new MemoryBus()
   return {
     protocol: new MqttProtocol({ bus }),
     isRemote: false,
+    bus,
     device: (name): PlayedDevice => ({
       settings: {},
       visitor: property => ({ topic: `${name}/state`, pointer: `/${property}`, commandTopic: `${name}/set/${property}`, commandPayload: '{{json}}' }),
@@ -27,4 +30,73 @@ async function open(): Promise<MapperFixture> {
 
 describe('the mapper for MQTT', () => {
   mapperSuite(open)
+
+  test('what is a whole payload is text, and the model makes a value of it', async () => {
+    await using played = await play(open)
+    await played.receive({ plug: ['power', 'level'] }, {}, { power: { topic: 'plug/on' }, level: { topic: ['plug/level', 'plug/l'] } })
+    busOf(played).deliver('plug/on', 'true')
+    busOf(played).deliver('plug/l', '23')
+    await played.until(() => played.reported('plug'), { power: true, level: 23 })
+  })
+
+  test('scale and offset go both ways', async () => {
+    await using played = await play(open)
+    const visitor = { topic: 'plug/raw', conversion: { scale: 0.1, offset: -40 }, commandTopic: 'plug/set/level' }
+    await played.receive({ plug: ['level'] }, { level: '22' }, { level: visitor })
+    await played.until(() => busOf(played).published, [{ topic: 'plug/set/level', payload: '620' }])
+    busOf(played).deliver('plug/raw', '620')
+    await played.until(() => played.reported('plug'), { level: 22 })
+    expect(played.problems('plug')).toEqual([])
+  })
+
+  test('a desired value that no word of the device means is not told, and a problem', async () => {
+    await using played = await play(open)
+    const visitor = { topic: 'plug/on', conversion: { map: { ON: true } }, commandTopic: 'plug/set/power' }
+    await played.receive({ plug: ['power'] }, { power: 'false' }, { power: visitor })
+    await played.until(() => played.problems('plug'),
+      [{ property: 'power', reason: 'writing "false": no word of the device means false (conversion)' }])
+    expect(busOf(played).published).toEqual([])
+  })
+
+  test.each([
+    [{}, 'expected topic (where the device says the value), commandTopic (where it is told), or both'],
+    [{ topic: 5 }, 'visitors.configData.topic: expected an MQTT topic or topic filter, or a list of at most 8 of them, got 5'],
+    [{ topic: 'a', pointer: 'b' }, 'visitors.configData.pointer: expected a JSON pointer such as /ENERGY/Power, at most 1024 characters, got "b"'],
+    [{ topic: 'a', conversion: { scale: 0 } }, 'visitors.configData.conversion.scale: expected a number other than 0, got 0'],
+    [{ topic: 'a', conversion: 'x2' }, 'visitors.configData.conversion: expected {scale, offset}, numbers, or {map'],
+    [{ commandTopic: 'a/#' }, 'visitors.configData.commandTopic: expected an MQTT topic without + and #'],
+    [{ commandTopic: 'a', commandPayload: '{{Value}}' }, 'visitors.configData.commandPayload: expected text, with {{value}}'],
+    [{ topic: 'a', pionter: '/b' }, 'visitors.configData: no such setting: pionter']
+  ])('settings %j are told so that somebody can act on it', async (settings, reason) => {
+    await using played = await play(open)
+    await played.receive({ plug: ['level'] }, {}, { level: settings })
+    expect(played.problems('plug')).toEqual([{ property: 'level', reason: expect.stringContaining(reason) as string }])
+    // Perhaps they are those of another mapper, which may register.
+    expect(played.mappers.serves(played.twin('plug'))).toBe(false)
+  })
+
+  test('null, a pointer that leads nowhere and a payload that is nested too deep take nothing away', async () => {
+    await using played = await play(open)
+    await played.receive({ plug: ['level'] }, {}, { level: { topic: 'plug', pointer: '/a/0/level' } })
+    const bus = busOf(played)
+    bus.deliver('plug', '{"a":[{"level":5}]}')
+    await played.until(() => played.reported('plug'), { level: 5 })
+    for (const payload of ['{"a":[{"level":null}]}', '{"a":[]}', '{"a":{"0":7}}', '[]', '7', '{"__proto__":{"level":6}}']) bus.deliver('plug', payload)
+    expect(played.problems('plug')).toEqual([])
+    bus.deliver('plug', '['.repeat(100_000))
+    bus.deliver('plug', `{"a":[{"level":${'['.repeat(40)}${']'.repeat(40)}}]}`)
+    expect(played.problems('plug')).toHaveLength(1)
+    await played.pass(10)
+    expect(played.reported('plug')).toEqual({ level: 5 })
+  })
+
+  test('a command goes to a subscriber alone, and only where it is wanted', async () => {
+    await using played = await play(open)
+    await played.receive({ plug: ['power', 'level'] }, { level: '7' })
+    await played.until(() => played.fixture.device('plug').told.length, 1)
+    expect(busOf(played).subscribe('plug/set/+')).toEqual([{ topic: 'plug/set/level', payload: '7' }])
+    expect(busOf(played).subscribe('lamp/set/+')).toEqual([])
+  })
 })
+
+function busOf(played: Played): MemoryBus { return (played.fixture as MqttFixture).bus }

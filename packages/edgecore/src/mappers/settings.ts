@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { shown } from './json-payload.ts'
 import { mapperLimits as limits } from './limits.ts'
 import { Misconfigured } from './mapper.ts'
 
@@ -8,8 +9,13 @@ export function readSettings<Schema extends z.ZodType>(schema: Schema, settings:
   if (read.success) return read.data
   const issue = read.error.issues[0]!
   const path = [where, ...issue.path.map(String)].join('.')
-  if (issue.code === 'unrecognized_keys') throw new Misconfigured(`${path}: no such setting: ${issue.keys.slice(0, 5).join(', ')}`)
-  throw new Misconfigured(`${path}: ${issue.message}`)
+  if (issue.code === 'unrecognized_keys') {
+    throw new Misconfigured(`${path}: no such setting: ${issue.keys.slice(0, 5).join(', ')}`)
+  }
+  let got: unknown = settings
+  for (const key of issue.path) got = typeof got === 'object' && got !== null ? (got as Record<PropertyKey, unknown>)[key] : undefined
+  const value = got === undefined || typeof got === 'object' ? '' : `, got ${shown(JSON.stringify(got))}`
+  throw new Misconfigured(`${path}: ${issue.message}${value}`)
 }
 
 /** Text of 1 to `lengthMax` characters. */
