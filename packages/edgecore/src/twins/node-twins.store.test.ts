@@ -1,14 +1,15 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { SystemClock, silentLog } from '@holdfast/runtime'
-import { LevelStore, MemoryStore, tables, writeSynced } from '@holdfast/store'
+import { HoldfastError, SystemClock, silentLog } from '@holdfast/runtime'
+import { Database, LevelStore, MemoryStore, levelStoreOpener, salvageOutbox, tables, writeSynced } from '@holdfast/store'
 import type { Store, StoreEntry, WriteOp } from '@holdfast/store'
 import { contentVersion } from '@holdfast/sync'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { GatedStore } from '../testing/device-api-fixture.ts'
 import { HandClock } from '../testing/hand-clock.ts'
 import { itemKey } from '../objects/object-format.ts'
+import { ObjectSalvage } from '../objects/index.ts'
 import { sealValue } from '../sealed-value.ts'
 import type { DeviceId, TwinChange } from './device-twins.ts'
 import { decodeStoredTwin, decodeUpTwin, twinKey } from './twin-format.ts'
@@ -281,6 +282,63 @@ test('L11: a salvage takes over what is sound, counts the rest, and passes on wh
   await writeSynced(salvaged, passed.map(entry => ({ type: 'put' as const, ...entry })))
   const { twins } = await open(salvaged, { suspect: true, seed: 2 })
   expect(ids.map(id => valuesOf(twins, id, 'reported'))).toEqual([{ n: 1 }, {}, { n: 1 }])
+})
+
+test('with the database: a write that fails, and one that corrupts, cost nothing that was acknowledged', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-twins-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  const clock = new SystemClock()
+  const opener = levelStoreOpener({ path: join(folder, 'db'), quarantineDir: join(folder, 'quarantine') }, { log: silentLog, clock })
+  const stores: GatedStore[] = []
+  let failure: Error | undefined
+  const database = await Database.open({ freeFloorBytes: 0 }, {
+    opener: {
+      open: async () => {
+        const store = new GatedStore(await opener.open())
+        const write = store.write.bind(store)
+        store.write = (ops, options, onDone) => {
+          const error = failure
+          failure = undefined
+          if (error === undefined) write(ops, options, onDone)
+          else queueMicrotask(() => onDone(error))
+        }
+        store.close = () => store.inner.close()
+        stores.push(store)
+        return store
+      },
+      suspect: () => opener.suspect(), trust: () => opener.trust(), rebuild: fill => opener.rebuild(fill)
+    },
+    space: { ballastBytes: 0, freeBytes: async () => 1e12, keepBallast: async () => {}, giveUpBallast: async () => {} },
+    clock, log: silentLog,
+    salvage: async (entries, store) => {
+      const [objects, twins] = [new ObjectSalvage(store), new TwinSalvage(store)]
+      return { ...await salvageOutbox(twins.taking(objects.taking(entries)), store), ...objects.counts, ...twins.counts }
+    }
+  })
+  onTestFinished(() => database.close())
+  const { twins, table, outbox, receive } = await openTwins(database.store, { clock, committer: database.committer })
+  onTestFinished(() => {
+    twins.close()
+    outbox.close()
+  })
+  database.onReopened(async (store, suspect) => {
+    await outbox.reopen(store, suspect)
+    await table.reopen(store, suspect)
+    await twins.reopen(store, suspect)
+  })
+  await receive(Object.fromEntries(ids.map(id => [id, wanting(id)])))
+  const errors = [new HoldfastError('STORE_FAILED', 'EIO'), new HoldfastError('STORE_CORRUPT', 'a checksum')]
+  for (const [n, error] of errors.entries()) {
+    await Promise.all(ids.map(id => durable(twins.write(id, reported({ n }), 'mqtt'))))
+    failure = error
+    await expect(durable(twins.write(a, reported({ n: 'lost' }), 'mqtt'))).rejects.toBe(error)
+    await expect.poll(() => database.reopens).toBe(n + 1)
+    expect(ids.map(id => valuesOf(twins, id, 'reported'))).toEqual([{ n }, { n }, { n }])
+    expect(ids.map(id => valuesOf(twins, id, 'desired'))).toEqual([{ n: 'on' }, { n: 'on' }, { n: 'on' }])
+  }
+  expect([stores.length, database.quarantines, twins.stats.damagedTwins]).toEqual([3, 1, 0])
+  await durable(twins.write(a, reported({ n: 'on' }), 'mqtt'))
+  expect(valuesOf(twins, a, 'reported')).toEqual({ n: 'on' })
 })
 
 test('over LevelDB, desired and reported values survive restarts without a network', async () => {

@@ -45,15 +45,18 @@ export interface TwinsHarnessOptions {
   readonly log?: Log
   readonly failpoint?: Failpoint
   readonly laneOptions?: Partial<LaneOptions>
+  /** Somebody else's, who looks after its failures. */
+  readonly committer?: Committer
 }
 
 /** Twins as edgecore opens them, with the parts that they need, over a store that somebody else closes. */
 export async function openTwins(
-  store: Store, { clock, seed = 1, suspect = false, trusted = () => true, log = silentLog, failpoint, laneOptions = {} }: TwinsHarnessOptions
+  store: Store,
+  { clock, seed = 1, suspect = false, trusted = () => true, log = silentLog, failpoint, laneOptions = {}, ...given }: TwinsHarnessOptions
 ): Promise<TwinsHarness> {
   const random = new SeededRandom(seed)
   const failures: Error[] = []
-  const committer = new Committer({}, {
+  const committer = given.committer ?? new Committer({}, {
     store, clock, onFailure: error => { failures.push(error) }, ...failpoint === undefined ? {} : { failpoint }
   })
   const outbox = await Outbox.open({
