@@ -89,13 +89,11 @@ export class DeviceManager {
   /** A connection of a mapper; it is the server's from now on. */
   accept(socket: Socket): void { this.#injector.injectConnection(socket) }
 
-  /** Tells nobody any more, and answers what waits for its commit. */
+  /** Tells nobody any more; resolves when what waits for its commit is answered, or its connection is gone. */
   async close(): Promise<void> {
     this.#unsubscribe()
     for (const queue of this.#queues.values()) queue.close()
-    const patience = this.#components.clock.after(limits.stopMs.value, () => this.#server.forceShutdown())
     await new Promise<void>(resolve => { this.#server.tryShutdown(() => resolve()) })
-    patience.cancel()
   }
 
   // ── from mappers ───────────────────────────────────────────────────────────────────────────────────────────────────

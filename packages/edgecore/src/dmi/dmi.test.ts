@@ -222,6 +222,24 @@ test('an answer that would be too long is cut, and the rest is told by calls', a
   expect(new Set(told).size).toBe(30)
 })
 
+test('what is being answered when edgecore stops is answered whole', async () => {
+  const folder = await temporaryFolder()
+  const node = await startNode(folder)
+  await node.receive(Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`factory/d${i}`, device(`factory/d${i}`, {
+    spec: { protocol: { protocolName: 'modbus', configData: { blob: 'x'.repeat(200_000) } } }
+  })])))
+  const idle = client(node.socket)
+  await refusal(idle(manager.reportDeviceStates, { deviceName: 'd', state: 'ok' }))
+  const silent = connect(node.socket)
+  closing.push(() => { silent.destroy() })
+  await new Promise<void>(resolve => { silent.once('connect', () => resolve()) })
+  const answer = client(node.socket)(manager.mapperRegister, { withData: true, mapper: mapperInfo('/run/nobody.sock') })
+  await until('it is being answered', () => node.dmi.counters.registrations === 1)
+  const stopped = node.stop()
+  expect((await answer).deviceList).toHaveLength(10)
+  await stopped
+})
+
 test('a report is acknowledged when it is durable, with its type and time', async () => {
   const folder = await temporaryFolder()
   const store = new MemoryStore()

@@ -75,10 +75,11 @@ export class Dmi implements Service {
     if (!signal.aborted) await new Promise<void>(resolve => { signal.addEventListener('abort', () => resolve(), { once: true }) })
     if (!isOn) return
     const closed = new Promise<void>(resolve => { this.#server.close(() => resolve()) })
+    const patience = this.#components.clock.after(limits.stopMs.value, () => { for (const socket of this.#sockets) socket.destroy() })
     await this.#loading
     await this.#manager?.close()
-    for (const socket of this.#sockets) socket.destroy()
     await closed
+    patience.cancel()
   }
 
   #load(): Promise<DeviceManager> {
@@ -97,6 +98,8 @@ export class Dmi implements Service {
     this.#sockets.add(socket)
     socket.on('close', () => this.#sockets.delete(socket))
     socket.on('error', () => socket.destroy())
+    // The last byte of the last answer is with the peer, which need not end its side.
+    socket.on('finish', () => socket.destroy())
     this.#load().then(manager => manager.accept(socket), (error: unknown) => {
       this.#components.log.error('dmi: what speaks with mappers cannot be loaded', { error: describeError(error) })
       socket.destroy()
