@@ -50,7 +50,8 @@ function cloudService(url: string): Service {
   return {
     url, codes, program: 'cloudcore',
     what: 'the operations port of a matching cloudcore',
-    start: 'start cloudcore (`holdfast up` starts it with a node), or give the URL of its operations port with --cloud or HOLDFAST_CLOUD',
+    start: 'start cloudcore (`holdfast up` starts it with a node), or give the URL of its operations port with --cloud or ' +
+      'HOLDFAST_CLOUD',
     setting: '--cloud or HOLDFAST_CLOUD'
   }
 }

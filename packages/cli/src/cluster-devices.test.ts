@@ -139,14 +139,14 @@ describe('a desired value', () => {
 describe('what the API answers', () => {
   it.each<[string, Readonly<Record<string, readonly Answer[]>>, string, RegExp]>([
     ['no such Device', { ...noStatus, [`GET ${plug}`]: [status(404, 'devices "plug" not found', 'plug')] }, 'DEVICE_NOT_FOUND', /no Device default\/plug/],
-    ['no such kind', {}, 'KUBE_ANSWER_INVALID', /it serves no .*devices.*deploy\/crds/],
-    ['no credentials', { ...noStatus, [`GET ${plug}`]: [status(401, 'Unauthorized')] }, 'KUBE_REFUSED', /Unauthorized: the credentials in \/k are not accepted/],
-    ['no rights', { ...noStatus, [`GET ${plug}`]: [status(403, 'devices is forbidden')] }, 'KUBE_REFUSED', /refused: devices is forbidden$/],
-    ['no JSON', { ...noStatus, [`GET ${plug}`]: [response => response.end('<h1>')] }, 'KUBE_ANSWER_INVALID', /not JSON/],
+    ['no such kind', {}, 'CLUSTER_ANSWER_INVALID', /it serves no .*devices.*deploy\/crds/],
+    ['no credentials', { ...noStatus, [`GET ${plug}`]: [status(401, 'Unauthorized')] }, 'CLUSTER_REFUSED', /Unauthorized: the credentials in \/k are not accepted/],
+    ['no rights', { ...noStatus, [`GET ${plug}`]: [status(403, 'devices is forbidden')] }, 'CLUSTER_REFUSED', /refused: devices is forbidden$/],
+    ['no JSON', { ...noStatus, [`GET ${plug}`]: [response => response.end('<h1>')] }, 'CLUSTER_ANSWER_INVALID', /not JSON/],
     ['half an answer', { ...noStatus, [`GET ${plug}`]: [response => {
       response.writeHead(200, { 'content-length': 100 }).write('{')
       response.socket!.destroySoon()
-    }] }, 'KUBE_CONNECTION_LOST', /broke off/]
+    }] }, 'CLUSTER_CONNECTION_LOST', /broke off/]
   ])('%s is said', async (_, script, code, message) => {
     const { devices } = await serving(script)
     await expect(devices.get('default/plug', signal)).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string })
@@ -155,7 +155,7 @@ describe('what the API answers', () => {
   it('nothing at all is said, with the way out', async () => {
     const devices = new ClusterDevices(new KubeClient({ source: '/k', server: 'http://127.0.0.1:1', token: undefined, tls: {} }), new SystemClock())
     await expect(devices.list({}, signal)).rejects.toMatchObject({
-      code: 'KUBE_UNREACHABLE', message: expect.stringMatching(/^nothing listens at http.*\/k.*--kubeconfig.*--edge/) as string
+      code: 'CLUSTER_UNREACHABLE', message: expect.stringMatching(/^nothing listens at http.*\/k.*--kubeconfig.*--edge/) as string
     })
   })
 

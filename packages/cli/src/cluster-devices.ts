@@ -3,7 +3,7 @@ import {
   deviceId, deviceRow, modelOf, modelProperties, propertiesWith, twinView, type DesiredValue, type ModelProperty
 } from './device-objects.ts'
 import { typedValue, type DesiredText, type DevicePlace } from './device-place.ts'
-import { recordOf, type KubeClient, type KubeObject } from './kube-client.ts'
+import { recordOf, type KubeClient, type KubeList, type KubeObject } from './kube-client.ts'
 import type { DeviceRow, TwinEntry, TwinView } from './twin-view.ts'
 
 const api = '/apis/devices.kubeedge.io/v1beta1'
@@ -21,7 +21,7 @@ const pathOf = (resource: string, device: string): string => {
 }
 
 /**
- * The devices of a cluster, asked of the Kubernetes API. Rejects with `KUBE_…`, `DEVICE_NOT_FOUND`, and `set` with
+ * The devices of a cluster, asked of the Kubernetes API. Rejects with `CLUSTER_…`, `DEVICE_NOT_FOUND`, and `set` with
  * `DESIRED_NOT_ALLOWED` or `DESIRED_CONFLICT`.
  */
 export class ClusterDevices implements DevicePlace {
@@ -49,7 +49,9 @@ export class ClusterDevices implements DevicePlace {
     return twinView(found, status)
   }
 
-  async set(device: string, values: readonly DesiredText[], ifVersion: string | undefined, signal: AbortSignal): Promise<TwinView> {
+  async set(
+    device: string, values: readonly DesiredText[], ifVersion: string | undefined, signal: AbortSignal
+  ): Promise<TwinView> {
     for (let attempt = 1; ; attempt++) {
       const [found, status] = await Promise.all([this.#device(device, signal), this.#status(device, signal)])
       const before = twinView(found, status)
@@ -58,16 +60,18 @@ export class ClusterDevices implements DevicePlace {
       const desired = new Map(values.map(value => [value.property, desiredValue(device, value, model)]))
       const properties = propertiesWith(found, desired)
       const { resourceVersion } = recordOf(found['metadata'])
-      const written = await this.#client.patch(pathOf('devices', device), { metadata: { resourceVersion }, spec: { properties } }, signal)
+      const patch = { metadata: { resourceVersion }, spec: { properties } }
+      const written = await this.#client.patch(pathOf('devices', device), patch, signal)
       if (written !== undefined) return await this.#taken(device, written, values, signal)
       if (attempt === attemptsMax) {
-        throw new HoldfastError('DESIRED_CONFLICT', `${device} was changed by others ${attemptsMax} times while it was to be written: try again`)
+        throw new HoldfastError('DESIRED_CONFLICT',
+          `${device} was changed by others ${attemptsMax} times while it was to be written: try again`)
       }
       await wait(this.#clock, retryDelayMs * attempt, signal)
     }
   }
 
-  /** As it is when cloudcore has looked at it, or has not for a while. Rejects with `DESIRED_NOT_ALLOWED` for what it does not take. */
+  /** When cloudcore has looked at it, or has not for a while. Rejects with `DESIRED_NOT_ALLOWED` for what it does not take. */
   async #taken(device: string, written: KubeObject, values: readonly DesiredText[], signal: AbortSignal): Promise<TwinView> {
     const deadlineMs = this.#clock.monotonicMs() + stampWithinMs
     const generation = Number(recordOf(written['metadata'])['generation'])
@@ -87,7 +91,9 @@ export class ClusterDevices implements DevicePlace {
 
   async *watch(device: string, signal: AbortSignal): AsyncGenerator<TwinView> {
     for (let isFirst = true; ; isFirst = false) {
-      const [devices, statuses] = await Promise.all([this.#listOne('devices', device, signal), this.#listOne('devicestatuses', device, signal)])
+      const [devices, statuses] = await Promise.all([
+        this.#listOne('devices', device, signal), this.#listOne('devicestatuses', device, signal)
+      ])
       let [found, status] = [devices.items[0], statuses.items[0]]
       if (found === undefined) {
         if (isFirst) throw notFound(device)
@@ -128,7 +134,7 @@ export class ClusterDevices implements DevicePlace {
     return [`${api}/namespaces/${encodeURIComponent(namespace)}/${resource}`, { fieldSelector: `metadata.name=${name}` }]
   }
 
-  async #listOne(resource: string, device: string, signal: AbortSignal): ReturnType<KubeClient['list']> {
+  async #listOne(resource: string, device: string, signal: AbortSignal): Promise<KubeList> {
     return await this.#client.list(...this.#oneOf(resource, device), signal)
   }
 
@@ -190,8 +196,9 @@ function checkVersion(view: TwinView, property: string, ifVersion: string): void
   const desired = ownDesired(view, property)
   const actual = desired === undefined ? 'none' : desired.version ?? 'a value that cloudcore has not given a version yet'
   if (actual === ifVersion) return
-  throw new HoldfastError('DESIRED_CONFLICT', `${view.device}: the desired ${property} is expected at version ${ifVersion}, and it is at ${actual}: ` +
-    'read the twin again, and decide anew')
+  throw new HoldfastError('DESIRED_CONFLICT',
+    `${view.device}: the desired ${property} is expected at version ${ifVersion}, and it is at ${actual}: read the twin again, and ` +
+    'decide anew')
 }
 
 /** As Kubernetes is to have it; undefined takes it away. Throws `DESIRED_NOT_ALLOWED`. */
@@ -203,7 +210,9 @@ function desiredValue(
   if (model !== undefined && rule === undefined) {
     throw notAllowed(`the model of ${device} has no property "${property}": it has ${[...model.keys()].join(', ') || 'none'}`)
   }
-  if (rule?.isReadOnly) throw notAllowed(`property "${property}" of ${device} is ReadOnly in its model: nothing can be desired of it`)
+  if (rule?.isReadOnly) {
+    throw notAllowed(`property "${property}" of ${device} is ReadOnly in its model: nothing can be desired of it`)
+  }
   const type = rule?.type ?? null
   const value = typedValue(text, type)
   if (value === null) return undefined

@@ -148,14 +148,15 @@ function parseOptions(args: readonly string[], command: Command): Invocation {
   for (const [i, token] of tokens.entries()) {
     if (token.kind === 'positional') {
       const before = tokens[i - 1]
-      const option = before?.kind === 'option' && options[before.name]?.optional && values[before.name] === '' ? before.name : undefined
-      if (option !== undefined && /^https?:\/\//.test(token.value)) {
-        values[option] = token.value
+      const isLeftOut = before?.kind === 'option' && options[before.name]?.optional && values[before.name] === ''
+      if (isLeftOut && /^https?:\/\//.test(token.value)) {
+        values[before.name] = token.value
         continue
       }
       operands.push(token.value)
       if (words !== undefined && operands.length <= words.max) continue
-      throw usage(words !== undefined ? `holdfast ${name} takes ${words.shown}, and "${token.value}" is too much; see holdfast ${name} --help`
+      throw usage(words !== undefined
+        ? `holdfast ${name} takes ${words.shown}, and "${token.value}" is too much; see holdfast ${name} --help`
         : `holdfast ${name} takes options only, got "${token.value}"; see holdfast ${name} --help`)
     }
     if (token.kind !== 'option') continue
@@ -236,7 +237,7 @@ ${commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}\n`).j
 /** What `holdfast COMMAND --help` prints. */
 export function helpCommand({ name, summary, details, options, operands }: Command): string {
   const entries = Object.entries(options).map(([option, spec]) =>
-    ({ ...spec, shown: `--${option}${spec.value === undefined ? '' : spec.optional ? `[=${spec.value}]` : ` ${spec.value}`}` }))
+    ({ ...spec, shown: `--${option}${valueShown(spec)}` }))
   const usageLine = entries.map(({ shown, required }) => required === true ? shown : `[${shown}]`)
   const heads = entries.map(({ shown, short }) => short === undefined ? shown : `${shown}, -${short}`)
   const width = Math.max(...heads.map(head => head.length), '--help, -h'.length)
@@ -247,6 +248,10 @@ usage: ${wrapped(['holdfast', name, ...operands === undefined ? [] : [operands.s
 
 ${entries.map((entry, i) => line(heads[i]!, entry.summary)).join('')}${line('--help, -h', 'Print this.')}${
     details === undefined ? '' : `\n${details}\n`}`
+}
+
+function valueShown({ value, optional }: OptionSpec): string {
+  return value === undefined ? '' : optional ? `[=${value}]` : ` ${value}`
 }
 
 function wrapped(words: readonly string[], width: number): string {

@@ -3,7 +3,7 @@ import { formatTimestamp } from '@holdfast/runtime'
 import { recordOf, type KubeObject } from './kube-client.ts'
 import type { DeviceCondition, DeviceRow, TwinEntry, TwinProperty, TwinView } from './twin-view.ts'
 
-// Reads what Kubernetes holds of a device: a Device, its DeviceStatus and its DeviceModel (docs/spec/twin.md, TWN-13, TWN-32, TWN-35).
+// Reads what Kubernetes holds of a device: Device, DeviceStatus and DeviceModel (docs/spec/twin.md, TWN-13, TWN-32, TWN-35).
 
 const textOf = (value: unknown): string | null => typeof value === 'string' && value !== '' ? value : null
 const recordsOf = (value: unknown): readonly KubeObject[] => Array.isArray(value) ? value.map(recordOf) : []
@@ -14,7 +14,9 @@ export function deviceId({ metadata }: KubeObject): string {
   return `${String(namespace)}/${String(name)}`
 }
 
-export function modelOf({ spec }: KubeObject): string | null { return textOf(recordOf(recordOf(spec)['deviceModelRef'])['name']) }
+export function modelOf({ spec }: KubeObject): string | null {
+  return textOf(recordOf(recordOf(spec)['deviceModelRef'])['name'])
+}
 
 const nodeOf = ({ spec }: KubeObject): string | null => textOf(recordOf(spec)['nodeName'])
 
@@ -47,19 +49,22 @@ function syncOf(
   desired: TwinEntry, observed: KubeObject, reported: TwinEntry | undefined, conditions: readonly DeviceCondition[]
 ): string {
   const invalid = conditions.find(({ status, reason }) => status === 'False' && reason === 'InvalidDesired')
-  if (desired.version === null) return invalid === undefined ? 'no: cloudcore has not taken it over yet' : `no: ${invalid.message}`
+  if (desired.version === null) return `no: ${invalid === undefined ? 'cloudcore has not taken it over yet' : invalid.message}`
   if (recordOf(observed['metadata'])['version'] !== desired.version) {
     const synced = conditions.find(({ type, status }) => type === 'Synced' && status === 'False')
     return `no: the node does not have it yet${synced === undefined ? '' : ` (${synced.reason})`}`
   }
-  const isMet = reported?.value === desired.value || conditions.some(({ type, status }) => type === 'InDesiredState' && status === 'True')
+  const isMet = reported?.value === desired.value
+    || conditions.some(({ type, status }) => type === 'InDesiredState' && status === 'True')
   return isMet ? 'yes' : 'no: the device has not reported the desired value'
 }
 
 function conditionsOf({ status }: KubeObject): readonly DeviceCondition[] {
-  return recordsOf(recordOf(status)['conditions']).map(({ type, status: is, reason, message, lastTransitionTime, observedGeneration }) => ({
-    type: String(type), status: String(is), reason: textOf(reason) ?? '', message: textOf(message) ?? '', since: textOf(lastTransitionTime) ?? '',
-    observedGeneration: typeof observedGeneration === 'number' ? observedGeneration : 0
+  return recordsOf(recordOf(status)['conditions']).map(condition => ({
+    type: String(condition['type']), status: String(condition['status']),
+    reason: textOf(condition['reason']) ?? '', message: textOf(condition['message']) ?? '',
+    since: textOf(condition['lastTransitionTime']) ?? '',
+    observedGeneration: typeof condition['observedGeneration'] === 'number' ? condition['observedGeneration'] : 0
   }))
 }
 
@@ -121,7 +126,8 @@ export function deviceRow(device: KubeObject, status: KubeObject | undefined): D
       : condition.status === 'True' ? 'yes' : `${condition.status === 'False' ? 'no' : 'not known'}, ${condition.reason}`
   }
   return {
-    device: deviceId(device), node, model, state, lastOnlineTime, synced: saying('Synced'), inDesiredState: saying('InDesiredState'),
+    device: deviceId(device), node, model, state, lastOnlineTime,
+    synced: saying('Synced'), inDesiredState: saying('InDesiredState'),
     created: textOf(recordOf(device['metadata'])['creationTimestamp'])
   }
 }

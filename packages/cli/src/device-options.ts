@@ -14,7 +14,9 @@ export async function openPlace(
   values: { readonly edge: string | undefined, readonly kubeconfig: string | undefined }, host: CommandHost
 ): Promise<DevicePlace> {
   const { edge, kubeconfig } = values
-  if (edge !== undefined && kubeconfig !== undefined) throw usage('--edge asks the node and --kubeconfig the cloud: give one of them')
+  if (edge !== undefined && kubeconfig !== undefined) {
+    throw usage('--edge asks the node and --kubeconfig the cloud: give one of them')
+  }
   if (edge !== undefined) return new EdgeDevices(edgeService(edge, host.environment))
   return new ClusterDevices(new KubeClient(await readKubeAccess(kubeconfig, host)), host.clock)
 }

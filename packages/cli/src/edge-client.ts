@@ -21,8 +21,8 @@ export function edgeService(option: string, environment: CommandHost['environmen
     url: serviceUrl(source, text, `the URL of a node's device API, such as ${edgeDefault}`),
     program: 'edgecore',
     what: 'the device API of a matching edgecore',
-    start: 'start edgecore on this node, or give the URL of its device API with --edge=URL or HOLDFAST_EDGE (endpoints.json in its ' +
-      'data directory has it)',
+    start: 'start edgecore on this node, or give the URL of its device API with --edge=URL or HOLDFAST_EDGE ' +
+      '(endpoints.json in its data directory has it)',
     setting: '--edge or HOLDFAST_EDGE',
     codes: {
       unreachable: 'EDGE_UNREACHABLE',
@@ -46,7 +46,7 @@ export interface ServerEvent {
 
 const eventLengthMax = 4 * 1024 * 1024
 
-/** Events of a stream of a node (WHATWG HTML, server-sent events), comments left out, until it ends. Rejects with `EDGE_…`. */
+/** Events of a node's stream (WHATWG HTML, server-sent events), comments left out, until it ends. Rejects with `EDGE_…`. */
 export async function* edgeEvents(edge: Service, path: string, signal: AbortSignal): AsyncGenerator<ServerEvent> {
   const response: IncomingMessage = await askService(edge, { path }, signal)
   response.setEncoding('utf8')

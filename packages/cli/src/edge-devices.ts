@@ -4,7 +4,12 @@ import { connectionLost, type Service } from './service-client.ts'
 import type { DeviceRow, TwinProperty, TwinView } from './twin-view.ts'
 
 /** As the device API has them (docs/spec/device-http.md), as far as they are used. */
-interface EntryDocument { readonly value: unknown, readonly version: string, readonly timestamp: string | null, readonly writer: string }
+interface EntryDocument {
+  readonly value: unknown
+  readonly version: string
+  readonly timestamp: string | null
+  readonly writer: string
+}
 interface TwinDocument {
   readonly device: string
   readonly state: string | null
@@ -20,6 +25,7 @@ interface DeviceDocument {
   readonly properties: readonly { readonly name: string, readonly type: string | null }[] | null
   readonly twin: TwinDocument
 }
+interface DevicePage { readonly devices: readonly DeviceSummary[], readonly next: string | null }
 interface DeviceSummary {
   readonly id: string
   readonly model: string | null
@@ -42,7 +48,7 @@ export class EdgeDevices implements DevicePlace {
     const rows: DeviceRow[] = []
     for (let after = ''; ;) {
       const path = `/v1/devices${after === '' ? '' : `?after=${encodeURIComponent(after)}`}`
-      const page = await askEdgeJson(this.#edge, { path }, signal) as { readonly devices: readonly DeviceSummary[], readonly next: string | null }
+      const page = await askEdgeJson(this.#edge, { path }, signal) as DevicePage
       rows.push(...page.devices.filter(({ id }) => namespace === undefined || id.startsWith(`${namespace}/`)).map(rowOf))
       if (page.next === null) return rows
       after = page.next
@@ -54,14 +60,18 @@ export class EdgeDevices implements DevicePlace {
     return viewOf(twin, model)
   }
 
-  async set(device: string, values: readonly DesiredText[], ifVersion: string | undefined, signal: AbortSignal): Promise<TwinView> {
+  async set(
+    device: string, values: readonly DesiredText[], ifVersion: string | undefined, signal: AbortSignal
+  ): Promise<TwinView> {
     const { model, properties } = await this.#device(device, signal)
     const types = new Map(properties?.map(({ name, type }) => [name, type]))
+    const query = new URLSearchParams({ section: 'desired', ...ifVersion !== undefined && { version: ifVersion } })
     const twin = await askEdgeJson(this.#edge, {
       method: 'PATCH',
-      path: `${pathOf(device)}/twin?${new URLSearchParams({ section: 'desired', ...ifVersion !== undefined && { version: ifVersion } })}`,
+      path: `${pathOf(device)}/twin?${query}`,
       headers: { 'content-type': 'application/merge-patch+json' },
-      body: Object.fromEntries(values.map(({ property, text }) => [property, text === undefined ? null : typedValue(text, types.get(property) ?? null)]))
+      body: Object.fromEntries(values.map(({ property, text }) =>
+        [property, text === undefined ? null : typedValue(text, types.get(property) ?? null)]))
     }, signal) as TwinDocument
     return viewOf(twin, model)
   }
@@ -97,7 +107,8 @@ function changed(twin: TwinDocument, change: TwinDocument): TwinDocument {
 
 function viewOf(twin: TwinDocument, model: string | null): TwinView {
   const { device, state, lastOnlineTime, inDesiredState, delta, invalid, properties } = twin
-  const syncOf = (name: string): string => invalid.includes(name) ? 'no: the model does not allow the desired value, so the device is not told'
+  const syncOf = (name: string): string => invalid.includes(name)
+    ? 'no: the model does not allow the desired value, so the device is not told'
     : Object.hasOwn(delta, name) ? 'no: the device has not reported the desired value' : 'yes'
   return {
     device, node: null, model, state, lastOnlineTime, inDesiredState, conditions: [],
@@ -106,9 +117,11 @@ function viewOf(twin: TwinDocument, model: string | null): TwinView {
   }
 }
 
-function rowOf({ id, model, state, lastOnlineTime, inDesiredState, pending, invalid, creationTimestamp }: DeviceSummary): DeviceRow {
+function rowOf(summary: DeviceSummary): DeviceRow {
+  const { id, model, state, lastOnlineTime, inDesiredState, pending, invalid, creationTimestamp } = summary
   const why = [
-    ...pending.length === 0 ? [] : [`waits for ${pending.join(', ')}`], ...invalid.length === 0 ? [] : [`not allowed: ${invalid.join(', ')}`]
+    ...pending.length === 0 ? [] : [`waits for ${pending.join(', ')}`],
+    ...invalid.length === 0 ? [] : [`not allowed: ${invalid.join(', ')}`]
   ]
   return {
     device: id, node: null, model, state, lastOnlineTime, synced: null, created: creationTimestamp,

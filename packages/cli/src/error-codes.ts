@@ -1,8 +1,8 @@
 import type { ErrorTable } from '@holdfast/runtime'
 
 /**
- * What the `holdfast` commands can end in; `JOIN_…` is `holdfast join`, `UP_…` is `holdfast up`. What a node refuses (`--edge`) has
- * the code that the node gave.
+ * What the `holdfast` commands can end in; `JOIN_…` is `holdfast join`, `UP_…` is `holdfast up`. What a node refuses
+ * (`--edge`) has the code that the node gave.
  */
 export const cliErrorCodes = {
   JOIN_OPTION_INVALID: {
@@ -100,22 +100,22 @@ export const cliErrorCodes = {
     remedy: 'Give one with a server and a token or a client certificate; plugins that fetch credentials are not run.',
     retryable: false
   },
-  KUBE_UNREACHABLE: {
+  CLUSTER_UNREACHABLE: {
     cause: 'The Kubernetes API that the kubeconfig names did not answer, or not in time.',
     remedy: 'Start cloudcore or the cluster, or give another kubeconfig with --kubeconfig; --edge asks the node itself.',
     retryable: true
   },
-  KUBE_REFUSED: {
+  CLUSTER_REFUSED: {
     cause: 'The Kubernetes API refused what was asked; the message holds its reason.',
     remedy: 'Correct what the message names; for a lack of rights, use the kubeconfig of somebody who has them.',
     retryable: false
   },
-  KUBE_ANSWER_INVALID: {
+  CLUSTER_ANSWER_INVALID: {
     cause: 'What answered at the server of the kubeconfig is not a Kubernetes API, or serves no devices.kubeedge.io/v1beta1.',
     remedy: 'Check the kubeconfig; in a cluster apply the definitions in deploy/crds.',
     retryable: false
   },
-  KUBE_CONNECTION_LOST: {
+  CLUSTER_CONNECTION_LOST: {
     cause: 'The connection to the Kubernetes API broke off in the middle of an answer.',
     remedy: 'Ask again.',
     retryable: true
@@ -131,7 +131,8 @@ export const cliErrorCodes = {
     retryable: false
   },
   DESIRED_CONFLICT: {
-    cause: 'The desired value has another version than the one given with --if-version, or the Device was changed again and again meanwhile.',
+    cause: 'The desired value has another version than the one given with --if-version, or the Device was changed again and ' +
+      'again meanwhile.',
     remedy: 'Read the twin again with `holdfast twin get`, decide anew, and set it with the version shown.',
     retryable: false
   },

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { HoldfastError, describeError } from '@holdfast/runtime'
+import type { CliErrorCode } from './error-codes.ts'
 import type { KubeAccess } from './kubeconfig.ts'
 import { readText, sendRequest } from './service-client.ts'
 
@@ -21,15 +22,15 @@ const pageLength = 500
 const eventLengthMax = 8 * 1024 * 1024
 
 /**
- * The few requests that the commands have for a Kubernetes API. Everything rejects with `KUBE_UNREACHABLE`, `KUBE_REFUSED`,
- * `KUBE_ANSWER_INVALID` or `KUBE_CONNECTION_LOST`, or with the signal's reason.
+ * The few requests that the commands have for a Kubernetes API. Everything rejects with `CLUSTER_UNREACHABLE`, `CLUSTER_REFUSED`,
+ * `CLUSTER_ANSWER_INVALID` or `CLUSTER_CONNECTION_LOST`, or with the signal's reason.
  */
 export class KubeClient {
   readonly #access: KubeAccess
 
   constructor(access: KubeAccess) { this.#access = access }
 
-  /** Undefined: 404 for this object. A resource that is not served at all is `KUBE_ANSWER_INVALID`. */
+  /** Undefined: 404 for this object. A resource that is not served at all is `CLUSTER_ANSWER_INVALID`. */
   async get(path: string, signal: AbortSignal): Promise<KubeObject | undefined> {
     const response = await this.#send('GET', path, {}, undefined, signal)
     if (response.statusCode !== 404) return await this.#object(response, path)
@@ -71,7 +72,9 @@ export class KubeClient {
   }
 
   /** Events from behind `resourceVersion`, until the server ends the watch. */
-  async *watch(path: string, query: Readonly<Record<string, string>>, resourceVersion: string, signal: AbortSignal): AsyncGenerator<KubeEvent> {
+  async *watch(
+    path: string, query: Readonly<Record<string, string>>, resourceVersion: string, signal: AbortSignal
+  ): AsyncGenerator<KubeEvent> {
     const parameters = new URLSearchParams({ ...query, watch: 'true', resourceVersion })
     const response = await this.#send('GET', `${path}?${parameters}`, {}, undefined, signal)
     if (response.statusCode !== 200) throw await this.#refused(response, path)
@@ -93,11 +96,13 @@ export class KubeClient {
   }
 
   async #send(
-    method: 'GET' | 'PATCH', path: string, headers: Readonly<Record<string, string>>, body: string | undefined, signal: AbortSignal
+    method: 'GET' | 'PATCH', path: string, headers: Readonly<Record<string, string>>, body: string | undefined,
+    signal: AbortSignal
   ): Promise<IncomingMessage> {
     const { server, token, tls } = this.#access
     return await sendRequest(new URL(server + path), {
-      ...tls, method, headers: { accept: 'application/json', ...token !== undefined && { authorization: `Bearer ${token}` }, ...headers }
+      ...tls, method,
+      headers: { accept: 'application/json', ...token !== undefined && { authorization: `Bearer ${token}` }, ...headers }
     }, body, signal).catch((error: unknown) => { throw signal.aborted ? error : this.#unreachable(error) })
   }
 
@@ -119,7 +124,7 @@ export class KubeClient {
     const { message } = status
     const reason = typeof message === 'string' && message !== '' ? message : `status ${statusCode}`
     const who = statusCode === 401 ? `: the credentials in ${this.#access.source} are not accepted` : ''
-    return failure('KUBE_REFUSED', `the Kubernetes API at ${this.#access.server} refused: ${reason}${who}`)
+    return failure('CLUSTER_REFUSED', `the Kubernetes API at ${this.#access.server} refused: ${reason}${who}`)
   }
 
   /** A Status; undefined where it is none. */
@@ -142,15 +147,15 @@ export class KubeClient {
 
   #unreachable(error: unknown): HoldfastError {
     const { server, source } = this.#access
-    return failure('KUBE_UNREACHABLE', describeError(error).includes('ECONNREFUSED')
-      ? `nothing listens at ${server}, the Kubernetes API of ${source}: start cloudcore or the cluster, give another one with --kubeconfig, or ` +
-        'ask the node itself with --edge'
-      : `${server}, the Kubernetes API of ${source}, does not answer (${describeError(error)}): give another one with --kubeconfig, or ask the ` +
-        'node itself with --edge', error)
+    const others = 'give another one with --kubeconfig, or ask the node itself with --edge'
+    return failure('CLUSTER_UNREACHABLE', describeError(error).includes('ECONNREFUSED')
+      ? `nothing listens at ${server}, the Kubernetes API of ${source}: start cloudcore or the cluster, ${others}`
+      : `${server}, the Kubernetes API of ${source}, does not answer (${describeError(error)}): ${others}`, error)
   }
 
   #lost(error: unknown): HoldfastError {
-    return failure('KUBE_CONNECTION_LOST', `the connection to ${this.#access.server} broke off (${describeError(error)}): ask again`, error)
+    const { server } = this.#access
+    return failure('CLUSTER_CONNECTION_LOST', `the connection to ${server} broke off (${describeError(error)}): ask again`, error)
   }
 
   #notServed(path: string): HoldfastError {
@@ -159,7 +164,7 @@ export class KubeClient {
 
   #notKubernetes(what: string, cause?: unknown): HoldfastError {
     const { server, source } = this.#access
-    return failure('KUBE_ANSWER_INVALID', `${server} (${source}) is not a Kubernetes API with devices: ${what}`, cause)
+    return failure('CLUSTER_ANSWER_INVALID', `${server} (${source}) is not a Kubernetes API with devices: ${what}`, cause)
   }
 }
 
@@ -169,5 +174,5 @@ export function recordOf(value: unknown): KubeObject {
 }
 
 const failure = (
-  code: 'KUBE_UNREACHABLE' | 'KUBE_REFUSED' | 'KUBE_ANSWER_INVALID' | 'KUBE_CONNECTION_LOST', message: string, cause?: unknown
+  code: Extract<CliErrorCode, `CLUSTER_${string}`>, message: string, cause?: unknown
 ): HoldfastError => new HoldfastError(code, message, cause === undefined ? undefined : { cause })

@@ -35,7 +35,8 @@ export async function readKubeAccess(option: string | undefined, { environment, 
   const { KUBECONFIG: variable = '', HOME: home } = environment
   const named = option !== undefined ? [option] : variable.split(delimiter).filter(path => path !== '')
   const paths = named.length > 0 ? named : [
-    join('.holdfast', 'cloud', 'kubeconfig'), '/var/lib/holdfast/cloud/kubeconfig', ...home === undefined ? [] : [join(home, '.kube', 'config')]
+    join('.holdfast', 'cloud', 'kubeconfig'), '/var/lib/holdfast/cloud/kubeconfig',
+    ...home === undefined ? [] : [join(home, '.kube', 'config')]
   ]
   for (const path of paths.map(path => resolve(folder, path))) {
     let text: string
@@ -47,8 +48,8 @@ export async function readKubeAccess(option: string | undefined, { environment, 
     }
     return await parseKubeconfig(text, path)
   }
-  throw new HoldfastError('KUBECONFIG_MISSING', `no kubeconfig: there is no ${paths.join(', no ')}; give one with --kubeconfig or ` +
-    'KUBECONFIG, or ask the node with --edge')
+  throw new HoldfastError('KUBECONFIG_MISSING', `no kubeconfig: there is no ${paths.join(', no ')}; give one with --kubeconfig ` +
+    'or KUBECONFIG, or ask the node with --edge')
 }
 
 /** Reads the current context. Files that it names are read beside it. Rejects with `KUBECONFIG_INVALID`. */
@@ -67,10 +68,12 @@ export async function parseKubeconfig(text: string, path: string): Promise<KubeA
   }
   const plugin = ['exec', 'auth-provider'].find(name => user[name] !== undefined)
   const token = textAt(user, 'token') ?? (await fileAt(user, 'tokenFile', path))?.trim()
-  const [cert, key, ca] = await Promise.all(([[user, 'client-certificate'], [user, 'client-key'], [cluster, 'certificate-authority']] as const)
-    .map(([part, name]) => pemAt(part, name, path)))
+  const cert = await pemAt(user, 'client-certificate', path)
+  const key = await pemAt(user, 'client-key', path)
+  const ca = await pemAt(cluster, 'certificate-authority', path)
   if (token === undefined && cert === undefined && plugin !== undefined) {
-    throw invalid(path, `its user gets credentials from a plugin (${plugin}), which is not run here: use one with a token or a certificate`)
+    throw invalid(path,
+      `its user gets credentials from a plugin (${plugin}), which is not run here: use one with a token or a certificate`)
   }
   const servername = textAt(cluster, 'tls-server-name')
   return {
@@ -117,5 +120,6 @@ async function fileAt(part: Part, name: string, path: string): Promise<string | 
 }
 
 function invalid(path: string, why: string, cause?: unknown): HoldfastError {
-  return new HoldfastError('KUBECONFIG_INVALID', `the kubeconfig ${path} cannot be used: ${why}`, cause === undefined ? undefined : { cause })
+  return new HoldfastError('KUBECONFIG_INVALID', `the kubeconfig ${path} cannot be used: ${why}`,
+    cause === undefined ? undefined : { cause })
 }

@@ -68,7 +68,7 @@ async function run(args: readonly string[]): Promise<number> {
   } catch (error) {
     // What was asked to stop has stopped, also where it shows as a connection that broke off.
     const stopped = error === shutdown.signal.reason
-      || ['CLOUD_CONNECTION_LOST', 'EDGE_CONNECTION_LOST', 'KUBE_CONNECTION_LOST'].some(code => hasCode(error, code))
+      || ['CLOUD_CONNECTION_LOST', 'EDGE_CONNECTION_LOST', 'CLUSTER_CONNECTION_LOST'].some(code => hasCode(error, code))
     if (shutdown.signal.aborted && stopped) return exitCodes.ok.code
     if (hasCode(error, 'USAGE')) {
       host.say((error as Error).message)

@@ -44,13 +44,15 @@ export function serviceUrl(source: string, text: string, what: string): string {
 const silenceMaxMs = 15_000
 const documentBytesMax = 64 * 1024 * 1024
 
+/** Method, headers and TLS of a request. */
+export type RequestHead = Omit<RequestOptions, 'headers'> & { readonly headers: Readonly<Record<string, string>> }
+
 /**
  * Sends a request, and resolves with the response once its head has come; its body may take for ever. Rejects with the
  * connection's error, or with the signal's reason.
  */
 export async function sendRequest(
-  url: URL, { headers, ...options }: Omit<RequestOptions, 'headers'> & { readonly headers: Readonly<Record<string, string>> },
-  body: string | undefined, signal: AbortSignal
+  url: URL, { headers, ...options }: RequestHead, body: string | undefined, signal: AbortSignal
 ): Promise<IncomingMessage> {
   return await new Promise<IncomingMessage>((resolve, reject) => {
     const silent = (): void => { request.destroy(new Error(`no answer within ${silenceMaxMs / 1000} s`)) }

@@ -117,7 +117,7 @@ export function twinChanges(before: TwinView, after: TwinView): string[] {
       const moved = a?.version !== b?.version || a?.timestamp !== b?.timestamp || valueText(a?.value) !== valueText(b?.value)
       if (!moved) continue
       const by = typeof b?.writer === 'string' ? `  by ${cellText(b.writer)}` : ''
-      lines.push(b === undefined ? `${cellText(name)}  ${section}  gone` : `${cellText(name)}  ${section}  ${valueText(b.value)}${by}`)
+      lines.push(`${cellText(name)}  ${section}  ${b === undefined ? 'gone' : valueText(b.value) + by}`)
     }
     if (is !== undefined && is.sync !== '' && was?.sync !== is.sync) lines.push(`${cellText(name)}  in sync: ${is.sync}`)
   }
@@ -148,8 +148,10 @@ function stateText({ state, lastOnlineTime }: TwinView, ageMs: AgeMs): string {
 const agoText = (timestamp: string | null, ageMs: AgeMs): string =>
   timestamp === null ? '-' : `${formatAge(ageMs(timestamp))} ago`.replace('now ago', 'now')
 
-const saying = ({ status, reason, message }: DeviceCondition): string =>
-  cellText(`${status === 'True' ? 'yes' : status === 'False' ? 'no' : 'not known'}, ${reason}${message === '' ? '' : `: ${message}`}`)
+function saying({ status, reason, message }: DeviceCondition): string {
+  const word = status === 'True' ? 'yes' : status === 'False' ? 'no' : 'not known'
+  return cellText(`${word}, ${reason}${message === '' ? '' : `: ${message}`}`)
+}
 
 const conditionText = (condition: DeviceCondition, ageMs: AgeMs): string =>
   saying(condition) + (condition.since === '' ? '' : ` (since ${agoText(condition.since, ageMs).replace(/ ago$/, '')})`)

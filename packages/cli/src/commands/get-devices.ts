@@ -5,7 +5,8 @@ import { renderDevices } from '../twin-view.ts'
 export const getDevices = defineCommand({
   name: 'get devices',
   summary: 'list devices: of the cloud, or with --edge of the node',
-  details: 'SYNCED: the node has every desired value. IN DESIRED STATE: the device reports them. Where not, the reason stands there.',
+  details: 'SYNCED: the node has every desired value. IN DESIRED STATE: the device reports them. Where not, the reason\n' +
+    'stands there.',
   options: {
     namespace: { value: 'NAMESPACE', short: 'n', summary: 'Of this namespace only.' },
     node: { value: 'NODE', summary: 'Of this node only.' },
@@ -20,7 +21,8 @@ export const getDevices = defineCommand({
     const rows = await place.list({
       ...values.namespace !== undefined && { namespace: values.namespace }, ...node !== undefined && { node }
     }, host.shutdown)
-    await host.write(form === 'json' ? JSON.stringify(rows, null, 2) + '\n' : renderDevices(rows, place.kind, timestamp => host.ageMs(timestamp)))
+    await host.write(form === 'json' ? JSON.stringify(rows, null, 2) + '\n'
+      : renderDevices(rows, place.kind, timestamp => host.ageMs(timestamp)))
     return 0
   }
 })

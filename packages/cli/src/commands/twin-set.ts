@@ -9,9 +9,9 @@ const versionPattern = /^(?:none|\d{1,16}\.\d{1,16}\.[a-z0-9][a-z0-9.-]*\/[0-9a-
 export const twinSet = defineCommand({
   name: 'twin set',
   summary: 'set what a device should be',
-  details: 'PROPERTY=VALUE desires a value: what the model says, else JSON where it is JSON, else text. PROPERTY= desires empty text.\n' +
-    'PROPERTY- desires nothing any more. Several are set together or not at all. With --if-version nothing is set unless each of\n' +
-    'them is at that version (`none`: nothing is desired of it), as `holdfast twin get` shows it.',
+  details: 'PROPERTY=VALUE desires a value: text where the model says so, else JSON where it is JSON, else text. PROPERTY=\n' +
+    'desires empty text, PROPERTY- nothing any more. Several are set together or not at all. With --if-version nothing is\n' +
+    'set unless each of them is at that version (`none`: nothing is desired of it), as `holdfast twin get` shows it.',
   operands: { shown: 'DEVICE PROPERTY=VALUE…', min: 2, max: 257 },
   options: {
     'if-version': { value: 'VERSION', summary: 'Only where the desired value is at this version.' },
@@ -29,7 +29,8 @@ export const twinSet = defineCommand({
     const twice = desired.find(({ property }, i) => desired.findIndex(other => other.property === property) !== i)
     if (twice !== undefined) throw usage(`"${twice.property}" is given twice`)
     const view = await (await openPlace(values, host)).set(device, desired, ifVersion, host.shutdown)
-    await host.write(form === 'json' ? JSON.stringify(view, null, 2) + '\n' : renderTwin(view, timestamp => host.ageMs(timestamp)))
+    await host.write(form === 'json' ? JSON.stringify(view, null, 2) + '\n'
+      : renderTwin(view, timestamp => host.ageMs(timestamp)))
     return 0
   }
 })

@@ -27,8 +27,8 @@ export const httpErrorCodes = {
   },
   MEDIA_TYPE_UNSUPPORTED: {
     cause: 'The body has a content type or a content encoding that this path does not take.',
-    remedy: 'Send `application/x-ndjson` to /v1/telemetry, JSON as `application/json` to …/twin and …/state, and bodies without a content ' +
-      'encoding everywhere.',
+    remedy: 'Send `application/x-ndjson` to /v1/telemetry, JSON as `application/json` to …/twin and …/state, and bodies without ' +
+      'a content encoding everywhere.',
     retryable: false
   },
   DEVICE_INVALID: {

@@ -43,7 +43,8 @@ export const httpLimits = {
     atLimit: '503 WATCHES_TOO_MANY with Retry-After.'
   },
   twinWatchStallSeconds: {
-    value: 60, unit: 'seconds', meaning: 'How long a reader of a watch may take nothing. Until then what changes is one event, the newest.',
+    value: 60, unit: 'seconds',
+    meaning: 'How long a reader of a watch may take nothing. Until then what changes is one event, the newest.',
     atLimit: 'The connection is closed.'
   },
   twinWatchHeartbeatSeconds: {

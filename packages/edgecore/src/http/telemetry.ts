@@ -68,7 +68,9 @@ export function telemetryRoutes(options: TelemetryOptions, components: Telemetry
         const detail = `expected namespace and name of ${deviceRule}, got "${shown(device)}"`
         throw refusal(400, 'DEVICE_INVALID', detail, { bound: deviceRule })
       }
-      const payload = await readBody(request, options.bodyBytesMax, { code: 'RECORD_TOO_LARGE', bytesMax: httpLimits.recordBytes.value })
+      const payload = await readBody(request, options.bodyBytesMax, {
+        code: 'RECORD_TOO_LARGE', bytesMax: httpLimits.recordBytes.value
+      })
       return await answer(request, payload, components, async () => [routed(topic, payload, undefined, components)])
     }),
     route('/v1/telemetry', async request => {

@@ -35,8 +35,9 @@ const pageLengthDefault = 500
 
 /**
  * The twins of this node's devices over HTTP (docs/spec/device-http.md): `GET /v1/devices`, `GET /v1/devices/{ns}/{name}`,
- * `GET` and `PATCH …/twin`, `GET …/twin?watch`, `PUT …/state`. A write is answered once it is durable (L1). Refusals are problem documents with a
- * `code`: 400 for what cannot be stored, with property, rule and value, 404, 412, 413, 415, 503 with Retry-After.
+ * `GET` and `PATCH …/twin`, `GET …/twin?watch`, `PUT …/state`. A write is answered once it is durable (L1). Refusals are
+ * problem documents with a `code`: 400 for what cannot be stored, with property, rule and value, 404, 412, 413, 415, 503 with
+ * Retry-After.
  */
 export class TwinRoutes {
   readonly routes: readonly HttpRoute[]
@@ -127,7 +128,8 @@ export class TwinRoutes {
   }
 
   #body(request: HttpRequest): Promise<Buffer> {
-    return readBody(request, this.#options.bodyBytesMax, { code: 'BODY_TOO_LARGE', bytesMax: httpLimits.twinBodyBytes.value })
+    const bytesMax = httpLimits.twinBodyBytes.value
+    return readBody(request, this.#options.bodyBytesMax, { code: 'BODY_TOO_LARGE', bytesMax })
   }
 
   /** Resolves when it is durable. Rejects with HttpProblem. */
@@ -167,6 +169,6 @@ function twinReply(held: DeviceTwin, more: Readonly<Record<string, unknown>> = {
 }
 
 function unknownDevice(text: string): HttpProblem {
-  return refusal(404, 'TWIN_DEVICE_UNKNOWN', `no device ${shown(text)} is on this node: its Device has to name the node in spec.nodeName, ` +
-    'and to have come down')
+  return refusal(404, 'TWIN_DEVICE_UNKNOWN',
+    `no device ${shown(text)} is on this node: its Device has to name the node in spec.nodeName, and to have come down`)
 }

@@ -75,15 +75,18 @@ function checkType(request: HttpRequest, types: readonly string[], headers: Read
 }
 
 /**
- * What a body with properties at its top level writes to a twin of that revision; null takes one away, and what is within values is merged (RFC 7396).
+ * What a body with properties at its top level writes to a twin of that revision; null takes one away, and what is within
+ * values is merged (RFC 7396).
  * Throws HttpProblem `TWIN_DOCUMENT_INVALID`; what a value or a name may be is the twin's to say.
  */
-export function readPatch(body: Buffer, { section, timestamp, version }: TwinPatchQuery, revision: number | undefined): TwinWrite {
+export function readPatch(body: Buffer, query: TwinPatchQuery, revision: number | undefined): TwinWrite {
+  const { section, timestamp, version } = query
   const writes = new Map<string, PropertyWrite>()
   for (const [property, text] of jsonMembers(body, 'properties and their values, such as {"temperature":21.5}')) {
     if (writes.has(property)) throw badDocument(`"${shown(property)}" once, got it twice`, property)
     writes.set(property, {
-      value: JSON.parse(text) as Json, ...timestamp !== undefined && { timestamp }, ...version !== undefined && { expected: version }
+      value: JSON.parse(text) as Json,
+      ...timestamp !== undefined && { timestamp }, ...version !== undefined && { expected: version }
     })
   }
   if (writes.size === 0) throw badDocument('at least one property, got {}')
@@ -130,7 +133,8 @@ function jsonMembers(body: Buffer, expected: string): Iterable<[name: string, ra
 }
 
 function badDocument(expected: string, property?: string): HttpProblem {
-  return refusal(400, 'TWIN_DOCUMENT_INVALID', `expected ${expected}`, property === undefined ? {} : { property: shown(property) })
+  const named = property === undefined ? {} : { property: shown(property) }
+  return refusal(400, 'TWIN_DOCUMENT_INVALID', `expected ${expected}`, named)
 }
 
 /**
