@@ -87,6 +87,21 @@ async function refusal(call: Promise<unknown>): Promise<[code: string, details: 
   return [status[error.code], error.details]
 }
 
+/** Its writes wait for the test, which lets them succeed or fail. */
+class HeldStore extends MemoryStore {
+  isHolding = false
+  readonly held: ((error?: Error) => void)[] = []
+
+  override write(...[ops, options, onDone]: Parameters<Store['write']>): void {
+    if (this.isHolding) {
+      this.held.push(error => {
+        if (error === undefined) super.write(ops, options, onDone)
+        else onDone(error)
+      })
+    } else super.write(ops, options, onDone)
+  }
+}
+
 /** A mapper that takes everything. */
 async function startMapper(folder: string): Promise<{ readonly address: string, readonly calls: string[], readonly stop: () => void }> {
   const calls: string[] = []
@@ -261,6 +276,46 @@ test('a report is acknowledged when it is durable, with its type and time', asyn
   await node.stop()
   const after = await startNode(folder, store)
   expect(after.twins.get(pump)?.twin.reported.get('speed')).toMatchObject({ value: 1490, timestamp })
+})
+
+test('nothing is acknowledged before its commit, and a commit that fails is told', async () => {
+  const store = new HeldStore()
+  const node = await startNode(await temporaryFolder(), store)
+  await node.receive({ 'default/d': device('default/d') })
+  const call = client(node.socket)
+  const answers: string[] = []
+  const taken = (name: string, answer: Promise<unknown>): Promise<unknown> => answer.then(() => answers.push(name))
+  store.isHolding = true
+  const report = taken('report', call(manager.reportDeviceStatus, {
+    deviceName: 'd', reportedDevice: { twins: [{ propertyName: 'x', reported: { value: '1' } }] }
+  }))
+  await until('it is with the store', () => store.held.length === 1)
+  // Malformed, so it is answered at once: behind what came before it, were that answered.
+  await refusal(call(manager.reportDeviceStates, { deviceName: 'd', state: '?' }))
+  expect(answers).toEqual([])
+  // The same value again is another one's commit, which is not durable yet.
+  const again = taken('again', call(manager.reportDeviceStatus, {
+    deviceName: 'd', reportedDevice: { twins: [{ propertyName: 'x', reported: { value: '1' } }] }
+  }))
+  await refusal(call(manager.reportDeviceStates, { deviceName: 'd', state: '?' }))
+  expect(answers).toEqual([])
+  store.isHolding = false
+  store.held.shift()!()
+  await Promise.all([report, again])
+  store.isHolding = true
+  const registered = taken('register', call(manager.mapperRegister, { withData: true, mapper: mapperInfo('/run/nobody.sock') }))
+  await until('it is with the store', () => store.held.length === 1)
+  await refusal(call(manager.reportDeviceStates, { deviceName: 'd', state: '?' }))
+  expect([answers.includes('register'), node.dmi.mappers]).toEqual([false, []])
+  store.isHolding = false
+  store.held.shift()!()
+  await registered
+  store.isHolding = true
+  const failed = refusal(call(manager.reportDeviceStates, { deviceName: 'd', state: 'ok' }))
+  await until('it is with the store', () => store.held.length === 1)
+  store.isHolding = false
+  store.held.shift()!(new HoldfastError('STORE_FAILED', 'the disk is gone'))
+  expect(await failed).toEqual(['UNAVAILABLE', 'STORE_FAILED: the disk is gone'])
 })
 
 test('no namespace means default, and a time that is none means now', async () => {
