@@ -32,7 +32,7 @@ export const httpLimits = {
     atLimit: '400 PARAMETER_INVALID: a lane has to be named.'
   },
   twinBodyBytes: {
-    value: 512 * 1024, unit: 'bytes', meaning: 'Body of PATCH …/twin and PUT …/state.', atLimit: '413 BODY_TOO_LARGE.'
+    value: 512 * 1024, unit: 'bytes', meaning: 'Body of PATCH …/twin, PUT …/state and POST …/report.', atLimit: '413 BODY_TOO_LARGE.'
   },
   devicesPage: {
     value: 1000, unit: 'devices', meaning: 'Devices in one answer of GET /v1/devices, 500 unless `limit` says otherwise.',
