@@ -8,7 +8,7 @@ import { until } from '../harness/daemons.ts'
 
 /** Debian packages of the programs that tests use; install.sh installs them. */
 const packages: Readonly<Record<string, string>> = {
-  mosquitto_pub: 'mosquitto-clients', mosquitto_sub: 'mosquitto-clients', strace: 'strace', openssl: 'openssl', curl: 'curl',
+  mosquitto_pub: 'mosquitto-clients', mosquitto_sub: 'mosquitto-clients', mosquitto: 'mosquitto', strace: 'strace', openssl: 'openssl', curl: 'curl',
   git: 'git', 'systemd-analyze': 'systemd'
 }
 
