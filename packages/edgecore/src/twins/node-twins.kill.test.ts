@@ -10,6 +10,9 @@ import type { DeviceId } from './device-twins.ts'
 import { decodeUpTwin } from './twin-format.ts'
 import { openTwins, valuesOf } from './testing/twin-harness.ts'
 
+/** For machines that have much else to do. */
+const patiently = { timeout: 15_000 }
+
 async function newFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-twins-kill-'))
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
@@ -50,8 +53,8 @@ test.each([['commit:before-write', 3], ['commit:before-write', 8], ['commit:afte
     const numbers = batches.flatMap(({ bytes }) => readRecords(bytes, readBatchHeader(bytes))).map(({ device, payload }) =>
       [device, (JSON.parse(Buffer.from(payload).toString()) as { data: { n: { value: string } } }).data.n.value])
     expect(numbers).toEqual(Array.from({ length: stored }, (_, n) => [['default/a', String(n + 1)], ['default/b', String(n + 1)]]).flat())
-    await expect.poll(() => twins.reports.pending).toBe(0)
+    await expect.poll(() => twins.reports.pending, patiently).toBe(0)
     await committer.flush()
     expect(decodeUpTwin(table.upItem('twins', 'default/b')!.value)!.twin.reported.get('n')?.value).toBe(stored)
     expect(twins.stats.damagedTwins).toBe(0)
-  })
+  }, 60_000)

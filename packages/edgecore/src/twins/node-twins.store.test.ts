@@ -17,6 +17,9 @@ import { TwinSalvage } from './twin-salvage.ts'
 import { desired, device, durable, openTwins, reported, stamped, startMs, valuesOf } from './testing/twin-harness.ts'
 import type { TwinsHarness, TwinsHarnessOptions } from './testing/twin-harness.ts'
 
+/** For machines that have much else to do. */
+const patiently = { timeout: 15_000 }
+
 const ids = ['default/a', 'default/b', 'default/c'] as DeviceId[]
 const [a, b] = ids as [DeviceId, DeviceId]
 
@@ -260,7 +263,7 @@ describe('a store that fails', () => {
     await new Promise<void>((resolve, reject) => table.down.apply({
       collection: 'devices', puts: [{ key: 'default/d', version: contentVersion(value), value }], deletes: [], synced: false, position: ''
     }, error => { if (error === undefined) resolve(); else reject(error) }))
-    await expect.poll(() => store.mode).toBe('fail')
+    await expect.poll(() => store.mode, patiently).toBe('fail')
     store.write = original
     expect(twins.size).toBe(3)
     await reopen()
@@ -332,7 +335,7 @@ test('with the database: a write that fails, and one that corrupts, cost nothing
     await Promise.all(ids.map(id => durable(twins.write(id, reported({ n }), 'mqtt'))))
     failure = error
     await expect(durable(twins.write(a, reported({ n: 'lost' }), 'mqtt'))).rejects.toBe(error)
-    await expect.poll(() => database.reopens).toBe(n + 1)
+    await expect.poll(() => database.reopens, patiently).toBe(n + 1)
     expect(ids.map(id => valuesOf(twins, id, 'reported'))).toEqual([{ n }, { n }, { n }])
     expect(ids.map(id => valuesOf(twins, id, 'desired'))).toEqual([{ n: 'on' }, { n: 'on' }, { n: 'on' }])
   }

@@ -12,6 +12,9 @@ import {
 } from './testing/twin-harness.ts'
 import type { TwinsHarness, TwinsHarnessOptions } from './testing/twin-harness.ts'
 
+/** For machines that have much else to do. */
+const patiently = { timeout: 15_000 }
+
 const id = 'default/plug' as DeviceId
 
 interface Fixture extends TwinsHarness {
@@ -179,11 +182,11 @@ describe('writes', () => {
     told()
     store.mode = 'hold'
     const received = receive({ [id]: device(id, { spec: { protocol: { protocolName: 'mqtt' } } }) })
-    await expect.poll(() => store.held).toBe(1)
+    await expect.poll(() => store.held, patiently).toBe(1)
     const writing = twins.write(id, reported({ power: true }), 'mqtt')
     store.release()
     store.mode = 'hold'
-    await expect.poll(() => store.held).toBe(1)
+    await expect.poll(() => store.held, patiently).toBe(1)
     // The Device is durable, the report that was under way with it is not.
     expect([valuesOf(twins, id, 'reported'), told()]).toEqual([{}, []])
     store.release()
@@ -203,7 +206,7 @@ describe('writes', () => {
     })
     store.mode = 'hold'
     twins.write(other, reported({ power: 0 }), 'mqtt')
-    await expect.poll(() => store.held).toBe(1)
+    await expect.poll(() => store.held, patiently).toBe(1)
     const received = receive({ [id]: device(id, { spec: { protocol: { protocolName: 'mqtt' } } }) })
     // Until the batch has been gathered, behind the write that is under way.
     await clock.pass(0)
