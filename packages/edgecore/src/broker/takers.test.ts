@@ -103,6 +103,22 @@ describe('messages that a part of the daemon takes', () => {
     expect([client.ids(PUBACK), taker.durable.length, broker.sink.records.length]).toEqual([[1, 2, 3], 2, 3])
   })
 
+  it('wait for both of two writes', async () => {
+    const { broker, taker } = await start([alarms])
+    const client = await connect(broker, 'd')
+    broker.store.shut()
+    // Too large to share a write.
+    client.send(publishPacket(alarms, 'x'.repeat(60_000), 1, 1))
+    await until(() => broker.store.held === 1, 'the first write')
+    broker.store.openOne()
+    await until(() => broker.store.held === 1, 'the second write')
+    await turns()
+    expect([client.ids(PUBACK), broker.sink.records.length, taker.durable.length]).toEqual([[], 1, 0])
+    broker.store.openOne()
+    await until(() => client.ids(PUBACK).length === 1, 'PUBACK')
+    expect(taker.durable.length).toBe(1)
+  })
+
   it('what a taker could not write is not acknowledged', async () => {
     const { broker, taker } = await start(['x'])
     const client = await connect(broker, 'd')
@@ -162,6 +178,16 @@ describe('messages that a part of the daemon takes', () => {
     client.send(publishPacket('a/b', '2', 1, 2))
     await until(() => client.ids(PUBACK).length === 2, 'PUBACK')
     expect(taker.taken).toEqual(['a/b 1'])
+  })
+
+  it('who stops listening twice has stopped once', async () => {
+    const { broker, taker } = await start(['x', 'y'])
+    const stop = broker.broker.listen('z', taker)
+    for (let i = 0; i < 5; i++) stop()
+    const client = await connect(broker, 'd')
+    client.send(subscribePacket(1, ['a', 0]), publishPacket('x', '1', 1, 1))
+    await until(() => client.ids(PUBACK).length === 1, 'PUBACK')
+    expect([taker.asked, taker.taken]).toEqual([['a'], ['x 1']])
   })
 
   it('at QoS 2 are not given again when they are repeated, over a crash neither', async () => {

@@ -163,6 +163,22 @@ describe('KubeEdge loses these; here they are answered', () => {
     expect(await client.next(at('twin/update/result', 'plant/s2'))).toMatchObject({ event_id: 'fine', twin: { p: {} } })
   })
 
+  test('a flood of malformed messages of one device does not keep another waiting', async () => {
+    const { client, connect, port, topics } = await withDevice()
+    const other = await connect([at('state/update/result')])
+    const flood = await RawClient.open(port)
+    await flood.connect('flood')
+    const count = 50_000
+    flood.send(...Array.from({ length: count }, () => publishPacket(at('twin/update', 'plant/flood'), '{"twin":{"p":{"actual":{}}}}')))
+    const refused = (): number => topics.requests.get('twin-update malformed')?.count ?? 0
+    await until(() => refused() > 0, 'the flood')
+    await other.send(at('state/update'), { event_id: 'fine', state: 'ok' })
+    expect(await other.next(at('state/update/result'))).toMatchObject({ event_id: 'fine', device: { state: 'ok' } })
+    expect(refused()).toBeLessThan(count)
+    flood.end()
+    await client.mqtt.endAsync(true)
+  })
+
   test.each(['dev', 'device', 'event', 'events', 'hw', 'twin'])('an update in namespace %s', async namespace => {
     const { client, receive } = await withDevice()
     const other = `${namespace}/${namespace}`

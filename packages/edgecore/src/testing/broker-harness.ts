@@ -35,6 +35,8 @@ export class GateStore implements Store {
     this.#shut = false
     for (const write of this.#held.splice(0)) write()
   }
+  /** The oldest one that is held; the others, and what comes, stay. */
+  openOne(): void { this.#held.shift()?.() }
   /** What is held never happens. */
   crash(): void { this.#held = [] }
   fail(error: Error): void { this.#failure = error }
