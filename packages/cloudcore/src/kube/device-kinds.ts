@@ -99,7 +99,7 @@ const deviceSchema = record('A device on an edge node: which model it is of, how
     reportToCloud: flag('Older name of spec.stateReport.reportToCloud.'),
     reportCycle: whole('Older name of spec.stateReport.reportCycle, milliseconds.'),
     // Of any shape: KubeEdge's definition lets other things be here.
-    conditions: { description: condition, 'x-kubernetes-preserve-unknown-fields': true }
+    conditions: { description: condition, nullable: true, 'x-kubernetes-preserve-unknown-fields': true }
   }, { 'x-kubernetes-preserve-unknown-fields': true })
 })
 

@@ -9,7 +9,7 @@ import { downCollections, isBoundCollection } from './view-collections.ts'
 import type { DownCollection } from './view-collections.ts'
 import { projectedValue } from './view-projection.ts'
 
-const runs = { numRuns: Number(process.env['RUNS'] ?? 150), ...process.env['SEED'] !== undefined &&
+const runs = { numRuns: Number(process.env['RUNS'] ?? 100), ...process.env['SEED'] !== undefined &&
   { seed: Number(process.env['SEED']) } }
 
 type Contents = Record<string, string>
