@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { desiredAnnotation, desiredOfDevice, readRules, reconcileDesired, twinLimits, valueOfText } from '@holdfast/device-twin'
+import { desiredAnnotation, desiredOfDevice, isPropertyName, readRules, reconcileDesired, twinLimits, valueOfText } from '@holdfast/device-twin'
 import type { DeviceRules, Entry, Hash, HybridClock, Json } from '@holdfast/device-twin'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import type { Clock, Log } from '@holdfast/runtime'
@@ -134,7 +134,7 @@ export class DevicePlanner {
     const entries = new Map<string, Entry>()
     const latestMs = this.#components.clock.wallMs() + twinLimits.aheadMs.value
     for (const [property, { value, version, timestamp, type }] of readDeviceStatus(status).observedDesired) {
-      if (version === undefined || version.time > latestMs) continue
+      if (version === undefined || version.time > latestMs || !isPropertyName(property)) continue
       const read = valueOfText(value, rules.properties?.get(property), type)
       entries.set(property, { value: read, version, timestamp, ...type !== undefined && { type } })
     }

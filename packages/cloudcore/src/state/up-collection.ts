@@ -44,7 +44,8 @@ export function recordOf(collection: UpCollection, node: NodeName, object: KubeO
 
 /** The node that a Pod or a Device is bound to. */
 export function nodeOf(object: KubeObject | undefined): string | undefined {
-  return object === undefined ? undefined : boundNode(object)
+  const nodeName: unknown = object === undefined ? undefined : boundNode(object)
+  return typeof nodeName === 'string' ? nodeName : undefined
 }
 
 /** Statuses of Pods (STA-35). */
