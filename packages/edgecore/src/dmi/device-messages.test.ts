@@ -115,7 +115,9 @@ test('only what a mapper acts on makes a device another one', () => {
   expect(prints.device({ ...pump, twin: { ...twin, reported: new Map(), state: { value: 'online', timestamp: 1 } } }, 'm1')).toBe(print)
   const later = new Map([...twin.desired].map(([name, entry]) => [name, { ...entry, timestamp: entry.timestamp + 1 }]))
   expect(prints.device({ ...pump, twin: { ...twin, desired: later } }, 'm1')).toBe(print)
-  const reordered = { ...device, spec: Object.fromEntries(Object.entries(device['spec'] as object).toReversed()) }
+  const spec = device['spec'] as { protocol: { configData: object } }
+  const configData = Object.fromEntries(Object.entries(spec.protocol.configData).toReversed())
+  const reordered = { ...device, spec: { ...spec, protocol: { configData, protocolName: 'modbus' } } }
   expect(prints.device({ ...pump, device: reordered }, 'm1')).toBe(print)
   const faster = new Map(twin.desired).set('speed', { ...twin.desired.get('speed')!, value: 1600 })
   expect(prints.device({ ...pump, twin: { ...twin, desired: faster } }, 'm1')).not.toBe(print)

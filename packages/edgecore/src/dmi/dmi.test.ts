@@ -177,6 +177,7 @@ test('a mapper gets its models and devices, and from then on what changes', asyn
     'factory/pump-model': model, 'factory/pump': devicePump('1500'),
     'factory/second': device('factory/second', { model: 'pump-model', spec: { protocol: { protocolName: 'modbus' } } }),
     'factory/other': device('factory/other', { spec: { protocol: { protocolName: 'Modbus' } } }),
+    'factory/early': device('factory/early', { model: 'not-here-yet', spec: { protocol: { protocolName: 'modbus' } } }),
     'built-in/mine': device('built-in/mine', { spec: { protocol: { protocolName: 'modbus' } } })
   })
   const mapper = await startMapper(folder)
@@ -191,8 +192,8 @@ test('a mapper gets its models and devices, and from then on what changes', asyn
   await node.receive({ 'factory/third': device('factory/third', { spec: { protocol: { protocolName: 'opcua' } } }), 'factory/second': undefined })
   await until('it is told', () => mapper.calls.length === 4)
   expect(mapper.calls.slice(2).toSorted()).toEqual(['RemoveDevice second', 'RemoveDevice third'])
-  await until('its answers are here', () => node.dmi.mappers[0]?.waiting === 0)
-  expect(node.dmi.mappers).toMatchObject([{ name: 'modbus-mapper', connected: true, devices: 1, waiting: 0, failing: [] }])
+  await until('its answers are here', () => node.dmi.mappers[0]?.waiting === 1)
+  expect(node.dmi.mappers).toMatchObject([{ name: 'modbus-mapper', connected: true, devices: 2, waiting: 1, failing: [] }])
 })
 
 test('without data the mapper is told everything by calls', async () => {
@@ -213,7 +214,9 @@ test('a registration holds over a restart of edgecore', async () => {
   await first.receive({ 'factory/pump-model': model, 'factory/pump': devicePump() })
   const mapper = await startMapper(folder)
   await client(first.socket)(manager.mapperRegister, { withData: true, mapper: mapperInfo(mapper.address) })
+  await until('it is reached', () => first.dmi.mappers[0]?.connected === true)
   await first.stop()
+  expect(first.dmi.mappers[0]?.connected).toBe(false)
   expect(mapper.calls).toEqual([])
   const second = await startNode(folder, store)
   // Nobody knows what the mapper has done meanwhile.

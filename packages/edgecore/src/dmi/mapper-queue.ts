@@ -201,6 +201,7 @@ export class MapperQueue {
     this.#closed = true
     this.#connectTimer?.cancel()
     this.#connection?.close()
+    this.#connection = undefined
     for (const { timer } of this.#items.values()) timer?.cancel()
     this.#fresh.clear()
     this.#failed.clear()
