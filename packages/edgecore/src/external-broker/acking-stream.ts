@@ -16,6 +16,7 @@ export interface PassedOver {
 const publishType = 3
 const pubackType = 4
 const pingreqType = 12
+const nothing = Buffer.alloc(0)
 
 /**
  * Between the client library and the broker's socket. The library acknowledges what it has handed over; what is
@@ -29,9 +30,9 @@ export class AckingStream extends Duplex {
   /** Of the packet that goes out now; 0 between packets. */
   #outLeft = 0
   #outDropped = false
-  #outHeader: Buffer = Buffer.alloc(0)
+  #outHeader: number[] = []
   #acks: Buffer[] = []
-  #inHeader: Buffer = Buffer.alloc(0)
+  #inHeader: Buffer = nothing
   /** Bytes still to hand on of the packet that comes in now. */
   #inLeft = 0
   #skipping: Skipping | undefined
@@ -89,23 +90,18 @@ export class AckingStream extends Duplex {
     this.#acks = []
   }
 
-  /** What goes out of what the library wrote. */
+  /** What goes out of what the library wrote, often in pieces of one byte or two. */
   #kept(chunk: Buffer): Buffer {
     const parts: Buffer[] = []
     let at = 0
     while (at < chunk.length) {
       if (this.#outLeft === 0) {
-        const carried = this.#outHeader.length
-        const header = Buffer.concat([this.#outHeader, chunk.subarray(at, at + headerBytesMax - carried)])
-        const read = readHeader(header)
-        if (read === undefined) {
-          this.#outHeader = header
-          break
-        }
-        this.#outHeader = Buffer.alloc(0)
-        at += read.headerBytes - carried
+        this.#outHeader.push(chunk[at++]!)
+        const read = readHeader(this.#outHeader, 0)
+        if (read === undefined) continue
         this.#outDropped = read.type === pubackType
-        if (!this.#outDropped) parts.push(header.subarray(0, read.headerBytes))
+        if (!this.#outDropped) parts.push(Buffer.from(this.#outHeader))
+        this.#outHeader = []
         this.#outLeft = read.length
         continue
       }
@@ -114,7 +110,7 @@ export class AckingStream extends Duplex {
       this.#outLeft -= end - at
       at = end
     }
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+    return parts.length === 0 ? nothing : parts.length === 1 ? parts[0]! : Buffer.concat(parts)
   }
 
   #receive(bytes: Buffer): void {
@@ -134,15 +130,16 @@ export class AckingStream extends Duplex {
       }
       const start = at
       const carried = this.#inHeader.length
-      const header = Buffer.concat([this.#inHeader, bytes.subarray(at, at + headerBytesMax - carried)])
-      const read = readHeader(header)
+      const header = carried === 0 ? bytes : Buffer.concat([this.#inHeader, bytes.subarray(at, at + headerBytesMax - carried)])
+      const headerAt = carried === 0 ? at : 0
+      const read = readHeader(header, headerAt)
       if (read === undefined) {
-        if (header.length === headerBytesMax) this.destroy(new Error('the broker sends what is not MQTT'))
-        this.#inHeader = header
+        if (header.length - headerAt >= headerBytesMax) this.destroy(new Error('the broker sends what is not MQTT'))
+        this.#inHeader = Buffer.from(header.subarray(headerAt))
         this.#hand(bytes, from, start)
         return
       }
-      this.#inHeader = Buffer.alloc(0)
+      this.#inHeader = nothing
       at = start + read.headerBytes - carried
       const oversized = read.length > this.#packetBytesMax
       if (oversized || carried > 0) {
@@ -153,7 +150,7 @@ export class AckingStream extends Duplex {
         if (carried > 0) this.#hand(header, 0, read.headerBytes)
         this.#inLeft = read.length
       } else if (read.type === publishType) {
-        this.#skipping = { bytes: read.length, qos: header[0]! >> 1 & 3, left: read.length, head: Buffer.alloc(0) }
+        this.#skipping = { bytes: read.length, qos: header[headerAt]! >> 1 & 3, left: read.length, head: Buffer.alloc(0) }
       } else {
         const bound = `mqtt.packetBytesMax is ${this.#packetBytesMax}`
         this.destroy(new Error(`the broker sends a packet of ${read.length} bytes (${bound})`))
@@ -204,11 +201,15 @@ const headerBytesMax = 5
 interface PacketHeader { readonly type: number, readonly headerBytes: number, readonly length: number }
 
 /** Undefined: not all of the header is there, or it is none [MQTT-2.2.3]. */
-function readHeader(bytes: Buffer): PacketHeader | undefined {
+function readHeader(bytes: ArrayLike<number>, at: number): PacketHeader | undefined {
   let length = 0
-  for (let i = 1; i < bytes.length && i < headerBytesMax; i++) {
-    length += (bytes[i]! & 127) * 128 ** (i - 1)
-    if (bytes[i]! < 128) return { type: bytes[0]! >> 4, headerBytes: i + 1, length }
+  let unit = 1
+  const end = Math.min(bytes.length, at + headerBytesMax)
+  for (let i = at + 1; i < end; i++) {
+    const byte = bytes[i]!
+    length += (byte & 127) * unit
+    if (byte < 128) return { type: bytes[at]! >> 4, headerBytes: i + 1 - at, length }
+    unit *= 128
   }
   return undefined
 }

@@ -234,7 +234,7 @@ export class ExternalBroker implements MessageBus, Service {
     }, {
       clientId, clean: false, protocolId: 'MQTT', protocolVersion: 4, keepalive: limits.externalKeepaliveMs.value / 1000,
       reconnectPeriod: 0, connectTimeout: limits.externalConnectTimeoutMs.value, resubscribe: false, queueQoSZero: false,
-      manualConnect: true,
+      manualConnect: true, log: nothing,
       ...username === undefined ? {} : { username }, ...password === undefined ? {} : { password }
     })
     const session: Session = {
