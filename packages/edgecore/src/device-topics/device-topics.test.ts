@@ -357,6 +357,9 @@ describe('membership', () => {
     expect(await client.next(topic('get/result'))).toEqual({
       event_id: 'm1', timestamp: anyTime, devices: [{ id, name: 's1', description: '', state: 'ok' }]
     })
+    await client.send(at('state/update'), { state: 'unhealthy' })
+    await client.send(topic('get'), { event_id: 'm1' })
+    expect(await client.next(topic('get/result'))).toMatchObject({ devices: [{ state: 'unhealthy' }] })
     await client.send(topic('get'), '{"event_id":"m2"')
     expect(await client.next(topic('get/result'))).toMatchObject({ event_id: '', code: 400 })
     expect(topics.requests.get('membership-get other-node')?.count).toBe(1)

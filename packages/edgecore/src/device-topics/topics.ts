@@ -35,9 +35,7 @@ export function parseRequestTopic(topic: string): RequestTopic | undefined {
   if (levels[2] !== 'device' || (levels.length !== 6 && levels.length !== 7)) return undefined
   const kind = deviceRequests.get(levels.slice(-2).join('/'))
   if (kind === undefined) return undefined
-  const segments = levels.slice(3, -2)
-  // An empty segment would make one of two.
-  return { kind, id: segments.includes('') ? undefined : parseDeviceId(segments.join('/')), device: levels.slice(0, -2).join('/') }
+  return { kind, id: parseDeviceId(levels.slice(3, -2).join('/')), device: levels.slice(0, -2).join('/') }
 }
 
 /** The topics of a device up to its id: two segments, and for namespace `default` also one (older devices). */
