@@ -87,7 +87,7 @@ export class DeviceController {
     const plan = this.#plan(devices.get(key), deviceStatuses.get(key))
     if (plan?.desired !== undefined) {
       this.#forgetLater(key)
-      this.#put(key)
+      this.#put(key, 'desired')
     } else if (plan?.conditions === undefined) this.#forgetLater(key)
     else if (later === undefined) this.#putLater(key, deviceLimits.conditionDelayMs.value, false)
   }
@@ -98,7 +98,8 @@ export class DeviceController {
     return planner.plan(device, planner.reportOf(device, deviceStatus))
   }
 
-  #put(key: string): void {
+  /** What is desired, what is reported and what is only said of it take turns: none waits behind a thousand of the others. */
+  #put(key: string, what: 'desired' | 'conditions'): void {
     const { writer, planner, devices } = this.#components
     const place = namespacedPlace(kubeKinds.devices, key)
     if (place === undefined) return
@@ -111,14 +112,14 @@ export class DeviceController {
     const settled = ({ kind }: StatusOutcome): void => {
       if (kind === 'refused') this.#putLater(key, deviceLimits.refusedRetryMs.value, true)
     }
-    writer.put({ places, lane: nodeOf(devices.get(key)) ?? '', decide, settled })
+    writer.put({ places, lane: `${nodeOf(devices.get(key)) ?? ''} ${what}`, decide, settled })
   }
 
   #putLater(key: string, delayMs: number, isRefused: boolean): void {
     this.#forgetLater(key)
     const timer = this.#components.clock.after(delayMs, () => {
       this.#later.delete(key)
-      this.#put(key)
+      this.#put(key, 'conditions')
     })
     this.#later.set(key, { timer, isRefused })
   }

@@ -115,7 +115,7 @@ export class DeviceEvents {
 
 function placeOf({ metadata: { namespace = '', name = '', uid = '' } }: KubeObject, state: string): ObjectPlace {
   const digits = createHash('sha256').update(`${uid} ${state}`).digest('hex').slice(0, 16)
-  return { kind: kubeKinds.events, namespace, name: `${name.slice(0, 230)}.${digits}` }
+  return { kind: kubeKinds.events, namespace, name: `${name.slice(0, 230).replace(/[-.]+$/, '')}.${digits}` }
 }
 
 function newEvent({ namespace = '', name }: ObjectPlace, { device, reason, message, count, firstMs, lastMs }: Pending): KubeObject {

@@ -489,6 +489,14 @@ describe('hundreds of devices at once', () => {
     node.say(target, ...names)
     await clock.pass(100)
     expect([cluster.requests.length - before, recordedVersion(shown('d299'))]).toEqual([300, node.item('d299').version.toString('hex')])
+    // What somebody desires meanwhile does not wait for them.
+    cluster.latencyMs = 10
+    for (const name of names) node.report(name, `u-${name}`, { a: 2 })
+    node.say(target, ...names)
+    change(devicePlace('lamp'), device => ({ ...device, spec: newDevice('lamp', 'edge-1', { power: 'on' })['spec'] }))
+    await clock.pass(25)
+    expect([cluster.at(devicePlace('lamp'))!.metadata.annotations?.[desiredAnnotation] !== undefined, cloud.devices.writer.pending > 200]).toEqual([true, true])
+    await clock.pass(1000)
   })
 })
 

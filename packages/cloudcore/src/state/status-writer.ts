@@ -206,7 +206,7 @@ export class StatusWriter {
         if (error.isRetryable) throw error
         this.stats.refused++
         this.#components.log.warn('Kubernetes refuses a write of a status; it is compared and tried again later', {
-          object: key, node: write.lane, error: describeError(error)
+          object: textOf(write.places[0]), lane: write.lane, error: describeError(error)
         })
         this.#settle(key, write, { kind: 'refused', error })
         return
