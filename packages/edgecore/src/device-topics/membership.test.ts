@@ -29,7 +29,7 @@ function open() {
   return {
     membership,
     /** What was told in the turns that followed. */
-    async told(): Promise<Told[]> {
+    told: async (): Promise<Told[]> => {
       for (let i = 0; i < 20; i++) await clock.pass(0)
       return bus.taken().map(({ body }) => ({
         added: names(body['added_devices']), removed: body['removed_devices'] === null ? null : names(body['removed_devices'])
