@@ -9,6 +9,7 @@ import type { NodeName } from '@holdfast/runtime'
 import { describe, expect, it, vi } from 'vitest'
 import { Authority } from '../identity/index.ts'
 import { p256, temporaryFolder } from '../identity/testing/identity-fixture.ts'
+import { deviceDefinitions } from './device-kinds.ts'
 import { EmbeddedKubernetes } from './embedded-kubernetes.ts'
 
 interface Answer { readonly status: number, readonly body: Record<string, unknown> }
@@ -57,6 +58,9 @@ function call({ server, caPem, token, cert, key }: Client, method: string, path:
 
 const configMaps = '/api/v1/namespaces/default/configmaps'
 const configMap = (name: string, data: object = {}): object => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data })
+
+const devices = '/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices'
+const definition = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/devices.devices.kubeedge.io'
 
 describe('the embedded Kubernetes API', () => {
   it('has the same credentials and objects after a restart, in files for their owner alone', async () => {
@@ -140,6 +144,33 @@ describe('the embedded Kubernetes API', () => {
     expect(refused).toMatchObject({ status: 507, body: { message: expect.stringContaining('kube.freeFloorBytes') as string } })
     expect((await call(clientOf(embedded), 'PUT', `${configMaps}/large`, configMap('large'))).status).toBe(200)
     expect((await call(clientOf(embedded), 'DELETE', `${configMaps}/large`)).status).toBe(200)
+  })
+
+  it('has the kinds of devices from its first start, and brings those of an older release up to date, with the devices', async () => {
+    await using folder = await temporaryFolder()
+    const device = { apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', metadata: { name: 'hall' }, spec: { nodeName: 'edge-1' } }
+    {
+      const { embedded } = await open(folder.path)
+      await using _embedded = embedded
+      expect((await call(clientOf(embedded), 'POST', devices, device)).status).toBe(201)
+      const { body } = await call(clientOf(embedded), 'GET', definition)
+      const older = body as { metadata: { annotations: object }, spec: { versions: { additionalPrinterColumns: object[] }[] } }
+      older.metadata.annotations = {}
+      older.spec.versions[0]!.additionalPrinterColumns = []
+      expect((await call(clientOf(embedded), 'PUT', definition, older)).status).toBe(200)
+    }
+    const { embedded } = await open(folder.path)
+    await using _embedded = embedded
+    expect((await call(clientOf(embedded), 'GET', definition)).body).toMatchObject({ spec: deviceDefinitions[1]!['spec'] })
+    expect((await call(clientOf(embedded), 'GET', `${devices}/hall`)).body).toMatchObject({ spec: { nodeName: 'edge-1' } })
+  })
+
+  it('starts where the kinds of devices cannot be installed, and serves everything else', async () => {
+    await using folder = await temporaryFolder()
+    const { embedded } = await open(folder.path, { freeFloorBytes: 2 ** 40 })
+    await using _embedded = embedded
+    expect((await call(clientOf(embedded), 'GET', configMaps)).status).toBe(200)
+    expect((await call(clientOf(embedded), 'GET', definition)).status).toBe(404)
   })
 
   it('says which setting to change where its port is taken, and leaves its database closed', async () => {

@@ -32,6 +32,9 @@ export interface EmbeddedKubernetesComponents {
 
 type Access = Omit<KubeconfigFields, 'namespace'>
 
+/** For each request that installs device kinds: a disk that hangs keeps nobody waiting for long. */
+const installMs = 5000
+
 const administrator = { name: 'holdfast:admin', groups: ['system:masters', 'system:authenticated'] }
 const controllers = { name: 'holdfast:cloudcore', groups: ['system:authenticated'] }
 
@@ -136,7 +139,7 @@ async function installKinds(
   api: EmbeddedKubeApi, access: Access, { clock, random, log }: EmbeddedKubernetesComponents
 ): Promise<void> {
   try {
-    await using client = await ClientNodeClient.open({ access: { kind: 'given', fields: access } }, { clock, random })
+    await using client = await ClientNodeClient.open({ access: { kind: 'given', fields: access }, requestMs: installMs }, { clock, random })
     const written = await installDeviceKinds(client)
     if (written.length === 0) return
     log.info('the kinds of devices are installed', { written })
