@@ -93,6 +93,18 @@ export function mapperSuite(open: (clock: Clock) => Promise<MapperFixture>): voi
       expect(played.mappers.status()).toMatchObject([{ wanted: [], problems: [] }])
     })
 
+    test('what else the device says is no reason to tell it again', async () => {
+      await using played = await play(open)
+      await played.receive({ plug: ['power', 'level'] }, { level: '42' })
+      const plug = played.fixture.device('plug')
+      await played.until(() => plug.told.length, 1)
+      await plug.say({ power: true, level: 41 })
+      await played.until(() => played.reported('plug'), { power: true, level: 41 })
+      await plug.say({ power: false, level: 41 })
+      await played.until(() => played.reported('plug'), { power: false, level: 41 })
+      expect(plug.told).toHaveLength(1)
+    })
+
     test('another desired value is told at once', async () => {
       await using played = await play(open)
       await played.receive({ plug: ['level'] }, { level: '42' })
