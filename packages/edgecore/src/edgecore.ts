@@ -174,7 +174,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const ops = await openEdgeOperations(config.ops, {
     outbox, database, link, log,
     waysIn: { mqtt: mqtt.ready },
-    mappers,
+    mappers, dmi,
     metrics: () => metrics.registry.expose()
   })
   await endpoints.publish({ ...mqttEndpoints, http: deviceApi.url, dmi: dmi.url, localApi: localApi.url, ops: ops.url })

@@ -141,7 +141,8 @@ export const edgecoreMetrics = {
     name: 'holdfast_edge_dmi_reports_total', kind: 'counter', help: 'Reports of mappers that were acknowledged.'
   },
   dmiRefused: {
-    name: 'holdfast_edge_dmi_refused_total', kind: 'counter', labels: ['status'], help: 'Calls of mappers that were refused, by gRPC status.'
+    name: 'holdfast_edge_dmi_refused_total', kind: 'counter', labels: ['status'],
+    help: 'Calls of mappers that were refused, by gRPC status.'
   },
   dmiCalls: {
     name: 'holdfast_edge_dmi_calls_total', kind: 'counter', labels: ['outcome'],

@@ -143,7 +143,7 @@ export class DeviceManager {
    * Models and devices of a protocol, as many as go into one answer, models first; and what a mapper that has it holds. Others
    * get their turns meanwhile: what changes then is told by calls.
    */
-  async #everything(protocol: string): Promise<{ modelList: DeviceModel[], deviceList: Device[], answered: Map<TellingKey, string> }> {
+  async #everything(protocol: string): Promise<Everything> {
     const models = new Map<string, DeviceModel>()
     const deviceList: Device[] = []
     const answered = new Map<TellingKey, string>()
@@ -212,7 +212,8 @@ export class DeviceManager {
     const id = readId(deviceName, deviceNamespace)
     const known = deviceStates.find(each => each === state)
     if (known === undefined) {
-      throw new HoldfastError('TWIN_STATE', `state: expected one of ${deviceStates.join(', ')}, got ${JSON.stringify(state.slice(0, 64))}`)
+      const got = JSON.stringify(state.slice(0, 64))
+      throw new HoldfastError('TWIN_STATE', `state: expected one of ${deviceStates.join(', ')}, got ${got}`)
     }
     await this.#write(id, { section: 'state', state: known })
     return {}
@@ -240,8 +241,9 @@ export class DeviceManager {
     const { protocol } = registration
     const { memory, counters, clock, random, log } = this.#components
     this.#queues.get(protocol)?.close()
-    this.#queues.set(protocol, new MapperQueue(registration, this.#devicesOf(protocol), answered, { callsMax: this.#options.callsMax }, {
-      dial: mapperDialer({ callTimeoutMs: this.#options.callTimeoutMs }, { clock }),
+    const { callTimeoutMs, callsMax } = this.#options
+    this.#queues.set(protocol, new MapperQueue(registration, this.#devicesOf(protocol), answered, { callsMax }, {
+      dial: mapperDialer({ callTimeoutMs }, { clock }),
       served: id => this.#served(id as DeviceId, protocol),
       fingerprints: this.#fingerprints, memory, counters, clock, random, log
     }))
@@ -270,6 +272,12 @@ export class DeviceManager {
   }
 }
 
+interface Everything {
+  readonly modelList: DeviceModel[]
+  readonly deviceList: Device[]
+  readonly answered: Map<TellingKey, string>
+}
+
 /** About 10 ms of one core. */
 const devicesPerTurn = 32
 
@@ -278,7 +286,8 @@ function readRegistration(mapper: MapperInfo | undefined): MapperRegistration {
   if (mapper === undefined) return invalid('mapper: expected who registers')
   const { name, version, apiVersion, protocol, address } = mapper
   for (const [field, text] of Object.entries({ name, version, api_version: apiVersion, protocol })) {
-    if (text.length > limits.textLength.value) invalid(`mapper.${field}: at most ${limits.textLength.value} characters, got ${text.length}`)
+    const { value: max } = limits.textLength
+    if (text.length > max) invalid(`mapper.${field}: at most ${max} characters, got ${text.length}`)
   }
   if (name === '') invalid('mapper.name: expected a name')
   if (protocol === '') invalid('mapper.protocol: expected the protocol that its Devices have in spec.protocol.protocolName')

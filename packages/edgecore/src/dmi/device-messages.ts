@@ -82,7 +82,8 @@ function fingerprint(bytes: Uint8Array): string { return createHash('sha256').up
 function deviceParts({ device, model, rules, twin }: DeviceTwin, whole: boolean): MessageInitShape<typeof DeviceSchema> {
   const spec = recordOf(device['spec'])
   const modelSpec = recordOf(model?.['spec'])
-  const defaults = new Map(recordsIn(modelSpec['properties']).map(property => [textIn(property['name']), recordOf(property['visitors'])]))
+  const defaults = new Map(recordsIn(modelSpec['properties'])
+    .map(({ name, visitors }) => [textIn(name), recordOf(visitors)]))
   const protocol = recordOf(spec['protocol'])
   const stateReport = recordOf(spec['stateReport'])
   // As if nothing were reported: every desired value that the model allows (TWN-25).
@@ -90,9 +91,10 @@ function deviceParts({ device, model, rules, twin }: DeviceTwin, whole: boolean)
   const properties = recordsIn(spec['properties']).map((property): MessageInitShape<typeof DevicePropertySchema> => {
     const name = textIn(property['name'])
     const desired = wanted.has(name) ? twin.desired.get(name) : undefined
+    const type = rules.properties?.get(name)?.type
     return {
       name,
-      desired: desired === undefined ? {} : twinProperty({ ...desired, value: wanted.get(name)! }, rules.properties?.get(name)?.type, whole),
+      desired: desired === undefined ? {} : twinProperty({ ...desired, value: wanted.get(name)! }, type, whole),
       visitors: configured(recordOf(property['visitors']), defaults.get(name) ?? {}),
       reportCycle: wholeIn(property['reportCycle']),
       collectCycle: wholeIn(property['collectCycle']),
@@ -174,10 +176,12 @@ function pushMethod(method: JsonRecord): MessageInitShape<typeof PushMethodSchem
   const { http, mqtt, otel, dbMethod, anomalyDetection } = method
   return {
     ...isRecord(http) ? { http: {
-      hostname: textIn(http['hostName']), port: wholeIn(http['port']), requestpath: textIn(http['requestPath']), timeout: wholeIn(http['timeout'])
+      hostname: textIn(http['hostName']), port: wholeIn(http['port']), requestpath: textIn(http['requestPath']),
+      timeout: wholeIn(http['timeout'])
     } } : {},
     ...isRecord(mqtt) ? { mqtt: {
-      address: textIn(mqtt['address']), topic: textIn(mqtt['topic']), qos: smallIn(mqtt['qos']), retained: mqtt['retained'] === true
+      address: textIn(mqtt['address']), topic: textIn(mqtt['topic']), qos: smallIn(mqtt['qos']),
+      retained: mqtt['retained'] === true
     } } : {},
     ...isRecord(otel) ? { otel: { endpointURL: textIn(otel['endpointURL']) } } : {},
     ...isRecord(dbMethod) ? { dbMethod: databaseMethod(dbMethod) } : {},
@@ -222,4 +226,5 @@ const textIn = (value: unknown): string => typeof value === 'string' ? value : t
 const textsIn = (value: unknown): Record<string, string> =>
   Object.fromEntries(Object.keys(recordOf(value)).toSorted().map(name => [name, textIn(recordOf(value)[name])]))
 const wholeIn = (value: unknown): bigint => Number.isSafeInteger(value) ? BigInt(value as number) : 0n
-const smallIn = (value: unknown): number => Number.isSafeInteger(value) ? Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, value as number)) : 0
+const smallIn = (value: unknown): number =>
+  Number.isSafeInteger(value) ? Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, value as number)) : 0

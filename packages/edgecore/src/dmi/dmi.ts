@@ -66,7 +66,8 @@ export class Dmi implements Service {
   /** Mappers that have registered. */
   get mappers(): MapperStatus[] {
     if (this.#manager !== undefined) return this.#manager.mappers
-    return this.#components.memory.registrations.map(registration => ({ ...registration, connected: false, devices: 0, waiting: 0, failing: [] }))
+    const { registrations } = this.#components.memory
+    return registrations.map(each => ({ ...each, connected: false, devices: 0, waiting: 0, failing: [] }))
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -75,7 +76,9 @@ export class Dmi implements Service {
     if (!signal.aborted) await new Promise<void>(resolve => { signal.addEventListener('abort', () => resolve(), { once: true }) })
     if (!isOn) return
     const closed = new Promise<void>(resolve => { this.#server.close(() => resolve()) })
-    const patience = this.#components.clock.after(limits.stopMs.value, () => { for (const socket of this.#sockets) socket.destroy() })
+    const patience = this.#components.clock.after(limits.stopMs.value, () => {
+      for (const socket of this.#sockets) socket.destroy()
+    })
     await this.#loading
     await this.#manager?.close()
     await closed

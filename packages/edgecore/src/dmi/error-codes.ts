@@ -3,8 +3,8 @@ import type { ErrorTable } from '@holdfast/runtime'
 /** What mappers are answered, beside the codes of twins (`TWIN_…`) and of the store (`DISK_FULL`, `STORE_FAILED`). */
 export const dmiErrorCodes = {
   DMI_MAPPER_INVALID: {
-    cause: 'A registration lacks the mapper\'s name, protocol or address, one of them is too long, or the address is no absolute path ' +
-      'of a Unix socket. gRPC status INVALID_ARGUMENT.',
+    cause: 'A registration lacks the mapper\'s name, protocol or address, one of them is too long, or the address is no ' +
+      'absolute path of a Unix socket. gRPC status INVALID_ARGUMENT.',
     remedy: 'Correct what the message names in the mapper\'s configuration.',
     retryable: false
   },

@@ -46,12 +46,14 @@ export const dmiLimits = {
     atLimit: 'It stays so until the mapper is reached.'
   },
   callRetryMaxMs: {
-    value: 300_000, unit: 'milliseconds', meaning: 'Longest time until a call that a mapper refused or did not answer is made again.',
+    value: 300_000, unit: 'milliseconds',
+    meaning: 'Longest time until a call that a mapper refused or did not answer is made again.',
     atLimit: 'It stays so until the mapper takes it.'
   },
   repeatMaxMs: {
     value: 300_000, unit: 'milliseconds',
-    meaning: 'Longest time until a device whose desired values are not reported is told them again; the first is 5 s, or twice its cycle.',
+    meaning: 'Longest time until a device that does not report its desired values is told again; the first is 5 s, or twice its ' +
+      'cycle.',
     atLimit: 'It stays so until they are reported.'
   },
   removalTries: {

@@ -33,7 +33,9 @@ export type DialMapper = (address: string) => Promise<MapperConnection>
 /** Ends idle connections after so long: never. */
 const never = 2 ** 31 - 1
 
-export function mapperDialer({ callTimeoutMs }: { readonly callTimeoutMs: number }, { clock }: { readonly clock: Clock }): DialMapper {
+export function mapperDialer(
+  { callTimeoutMs }: { readonly callTimeoutMs: number }, { clock }: { readonly clock: Clock }
+): DialMapper {
   return async address => {
     const client = new Client(`unix:${address}`, credentials.createInsecure(), {
       // A connection of its own, which ends with `close`.
@@ -52,7 +54,9 @@ export function mapperDialer({ callTimeoutMs }: { readonly callTimeoutMs: number
       const leftMs = deadlineMs - clock.monotonicMs()
       if (state === connectivityState.TRANSIENT_FAILURE || leftMs <= 0) {
         client.close()
-        throw new Error(leftMs <= 0 ? `nothing answered at ${address} in ${limits.connectTimeoutMs.value} ms` : `nobody listens at ${address}`)
+        throw new Error(leftMs > 0
+          ? `nobody listens at ${address}`
+          : `nothing answered at ${address} in ${limits.connectTimeoutMs.value} ms`)
       }
       state = await stateAfter(state, leftMs)
     }

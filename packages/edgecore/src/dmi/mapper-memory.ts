@@ -146,7 +146,9 @@ async function* entriesOf(store: Store, table: number): AsyncGenerator<StoreEntr
   }
 }
 
-function registrationKey(protocol: string): Buffer { return Buffer.concat([Buffer.from([tables.dmiMapper]), Buffer.from(protocol)]) }
+function registrationKey(protocol: string): Buffer {
+  return Buffer.concat([Buffer.from([tables.dmiMapper]), Buffer.from(protocol)])
+}
 
 function encodeRegistration(registration: MapperRegistration): [key: Buffer, value: Buffer] {
   const text = Buffer.from(JSON.stringify(registration))

@@ -85,6 +85,7 @@ export interface MapperStatus extends MapperRegistration {
   readonly failing: readonly { readonly id: string, readonly reason: string }[]
 }
 
+const failingMax = 20
 const connectRetryMs = 100
 const callRetryMs = 1_000
 const repeatMs = 5_000
@@ -161,7 +162,8 @@ export class MapperQueue {
       if (item.kind === 'device' && this.#components.served(item.id) !== undefined) devices++
       if (!item.due) continue
       waiting++
-      if (item.failure !== undefined && failing.length < 20) failing.push({ id: `${item.kind}/${item.id}`, reason: item.failure.reason })
+      if (item.failure === undefined || failing.length === failingMax) continue
+      failing.push({ id: `${item.kind}/${item.id}`, reason: item.failure.reason })
     }
     return { ...this.registration, connected: this.#connection !== undefined, devices, waiting, failing }
   }
@@ -296,7 +298,9 @@ export class MapperQueue {
   }
 
   /** What to call now; undefined: nothing, or a device waits for its model. */
-  #telling(item: Item): Telling | undefined { return item.kind === 'device' ? this.#deviceTelling(item) : this.#modelTelling(item) }
+  #telling(item: Item): Telling | undefined {
+    return item.kind === 'device' ? this.#deviceTelling(item) : this.#modelTelling(item)
+  }
 
   #deviceTelling({ id, holding, repeat }: Item): Telling | undefined {
     const [deviceNamespace, deviceName] = id.split('/')
@@ -311,8 +315,9 @@ export class MapperQueue {
     if (model !== undefined && !this.#isTold(modelItem)) return undefined
     const fingerprint = (): string =>
       this.#components.fingerprints.device(device, modelItem?.holding.kind === 'told' ? modelItem.holding.fingerprint : undefined)
-    const register = call(serviceMethods.registerDevice, () => create(RegisterDeviceRequestSchema, { device: deviceMessage(device) }))
-    const update = call(serviceMethods.updateDevice, () => create(UpdateDeviceRequestSchema, { device: deviceMessage(device) }))
+    const parts = () => ({ device: deviceMessage(device) })
+    const register = call(serviceMethods.registerDevice, () => create(RegisterDeviceRequestSchema, parts()))
+    const update = call(serviceMethods.updateDevice, () => create(UpdateDeviceRequestSchema, parts()))
     switch (holding.kind) {
       case 'nothing': return { calls: [register], fingerprint, model }
       case 'unknown': return { calls: [register, update], fingerprint, model }
@@ -322,7 +327,8 @@ export class MapperQueue {
 
   /** A model goes before the devices that use it; one that the mapper may have, and refuses in its new form, holds up none. */
   #isTold(model: Item | undefined): boolean {
-    return model !== undefined && model.holding.kind !== 'nothing' && (model.failures > 0 || this.#modelTelling(model) === undefined)
+    if (model === undefined || model.holding.kind === 'nothing') return false
+    return model.failures > 0 || this.#modelTelling(model) === undefined
   }
 
   #modelTelling({ id, holding }: Item): Telling | undefined {
@@ -338,8 +344,9 @@ export class MapperQueue {
     // It is not here, or not any more: the mapper keeps what it has.
     if (model === undefined) return undefined
     const fingerprint = (): string => this.#components.fingerprints.model(model)
-    const createModel = call(serviceMethods.createDeviceModel, () => create(CreateDeviceModelRequestSchema, { model: modelMessage(model) }))
-    const update = call(serviceMethods.updateDeviceModel, () => create(UpdateDeviceModelRequestSchema, { model: modelMessage(model) }))
+    const parts = () => ({ model: modelMessage(model) })
+    const createModel = call(serviceMethods.createDeviceModel, () => create(CreateDeviceModelRequestSchema, parts()))
+    const update = call(serviceMethods.updateDeviceModel, () => create(UpdateDeviceModelRequestSchema, parts()))
     switch (holding.kind) {
       case 'nothing': return { calls: [createModel], fingerprint }
       case 'unknown': return { calls: [createModel, update], fingerprint }
@@ -477,8 +484,11 @@ export class MapperQueue {
     }, (error: unknown) => {
       this.#connecting = false
       if (this.#closed) return
-      if (this.#connectFailures === 0) log.info('a mapper cannot be reached; it is tried again', { mapper: name, error: describeError(error) })
-      const delayMs = backoffDelayMs(this.#connectFailures++, { baseMs: connectRetryMs, maxMs: limits.connectRetryMaxMs.value }, random)
+      if (this.#connectFailures === 0) {
+        log.info('a mapper cannot be reached; it is tried again', { mapper: name, error: describeError(error) })
+      }
+      const retry = { baseMs: connectRetryMs, maxMs: limits.connectRetryMaxMs.value }
+      const delayMs = backoffDelayMs(this.#connectFailures++, retry, random)
       this.#connectTimer = clock.after(delayMs, () => {
         this.#connectTimer = undefined
         this.#pump()

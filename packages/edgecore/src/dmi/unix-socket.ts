@@ -17,7 +17,7 @@ export async function listenOnSocket(server: Server, path: string): Promise<void
     throw failure(`the path of a socket has at most ${limits.addressBytes.value} bytes: set dmi.socket to a shorter one`)
   }
   const there = await lstat(path).catch(() => undefined)
-  if (there !== undefined && !there.isSocket()) throw failure('something is there that is no socket: set dmi.socket to another path')
+  if (there?.isSocket() === false) throw failure('something is there that is no socket: set dmi.socket to another path')
   if (there !== undefined) {
     if (await answers(path)) throw failure('another process listens there: stop it, or set dmi.socket to another path')
     await unlink(path)

@@ -12,6 +12,7 @@ async function openOps(changes: Partial<EdgeOperationsComponents> = {}): Promise
     link: { state: 'live', lastEnd: '', inTrouble: false },
     waysIn: { mqtt: () => 'ok' },
     mappers: { status: () => [] },
+    dmi: { mappers: [] },
     metrics: () => 'a_metric 1\n',
     log: silentLog,
     ...changes

@@ -2,6 +2,7 @@ import { HttpServer, describeError, jsonReply, operationsRoutes } from '@holdfas
 import type { Check, HttpRoute, Log } from '@holdfast/runtime'
 import type { Database, Outbox } from '@holdfast/store'
 import type { Link } from '../link/link.ts'
+import type { Dmi } from '../dmi/index.ts'
 import type { Mappers } from '../mappers/index.ts'
 
 export interface OperationsOptions {
@@ -18,21 +19,23 @@ export interface EdgeOperationsComponents {
   readonly waysIn: Readonly<Record<string, Check>>
   /** Devices that built-in mappers serve, with what is wrong. */
   readonly mappers: Pick<Mappers, 'status'>
+  /** Mappers that have registered, with what they were not told yet, and why. */
+  readonly dmi: Pick<Dmi, 'mappers'>
   /** The metrics as text. */
   readonly metrics: () => string
   readonly log: Log
 }
 
 /**
- * edgecore's operations port: `/v1/outbox`, `/v1/mappers`, `/metrics`, `/healthz`, `/readyz`. Whoever reaches it is trusted: loopback by
- * default.
+ * edgecore's operations port: `/v1/outbox`, `/v1/mappers`, `/v1/dmi`, `/metrics`, `/healthz`, `/readyz`. Whoever reaches it is
+ * trusted: loopback by default.
  *
  * A node without a link is ready: offline is normal (L7). `/readyz?verbose` says how the link is, and why, and never fails for it.
  */
 export async function openEdgeOperations(
   options: OperationsOptions, components: EdgeOperationsComponents
 ): Promise<HttpServer> {
-  const { outbox, database, link, waysIn, mappers, metrics, log } = components
+  const { outbox, database, link, waysIn, mappers, dmi, metrics, log } = components
   const shared = operationsRoutes({
     metrics,
     live: { process: () => 'ok' },
@@ -58,6 +61,7 @@ export async function openEdgeOperations(
   }, [
     { method: 'GET', path: '/v1/outbox', handle: () => jsonReply(outbox.status()) },
     { method: 'GET', path: '/v1/mappers', handle: () => jsonReply(mappers.status()) },
+    { method: 'GET', path: '/v1/dmi', handle: () => jsonReply(dmi.mappers) },
     ...shared.map(route => route.path === '/readyz' ? withLink(route, link) : route)
   ], { log })
 }
