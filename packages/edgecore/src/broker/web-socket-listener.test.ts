@@ -62,6 +62,8 @@ const closed = async (of: WebSocket): Promise<number> => {
   return code
 }
 
+const rawOf = (of: WebSocket): Socket => (of as unknown as { _socket: Socket })._socket
+
 test('publishes, acknowledgements and subscriptions are those of any client', async () => {
   const { broker, url } = await start()
   const [over, tcp] = [await client(url), await broker.connect()]
@@ -122,7 +124,10 @@ test('the largest packet is taken; a longer message, or packet, ends the connect
   await over.publishAsync(telemetry, Buffer.alloc(256 * 1024), { qos: 1 })
   expect(broker.sink.records[0]!.payload.length).toBe(256 * 1024)
   const opened = await socket(url)
-  opened.send(Buffer.alloc(messageBytesMax + 1))
+  // Its header alone, RFC 6455 §5.2.
+  const header = Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4])
+  header.writeUInt32BE(messageBytesMax + 1, 6)
+  rawOf(opened).write(header)
   expect([1006, 1009]).toContain(await closed(opened))
   const second = await socket(url)
   second.send(Buffer.concat([connectPacket('long'), Buffer.from([0x30, 0xff, 0xff, 0xff, 0x7f])]))
@@ -153,7 +158,7 @@ test('a flood of pings is answered while it is read, and no more', async () => {
   flooding.on('pong', data => { pongs.push(data.toString()) })
   flooding.ping('first')
   await until(() => pongs.length === 1, 'a pong')
-  const raw = (flooding as unknown as { _socket: Socket })._socket
+  const raw = rawOf(flooding)
   raw.pause()
   const count = 200_000
   for (let i = 0; i < count; i++) {
