@@ -106,6 +106,9 @@ describe('a desired value', () => {
     await expect(devices.set('default/plug', [{ property: 'energy', text: '1' }], undefined, signal)).rejects.toMatchObject({
       code: 'DESIRED_NOT_ALLOWED', message: expect.stringContaining('ReadOnly') as string
     })
+    await expect(devices.set('default/plug', [{ property: 'level', text: '' }], undefined, signal)).rejects.toMatchObject({
+      code: 'DESIRED_NOT_ALLOWED', message: 'property "level" of default/plug is INT, and empty text is none: "level-" desires nothing of it'
+    })
     expect(patches(sent)).toEqual([])
   })
 

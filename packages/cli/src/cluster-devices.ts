@@ -2,7 +2,7 @@ import { HoldfastError, wait, type Clock } from '@holdfast/runtime'
 import {
   deviceId, deviceRow, modelOf, modelProperties, propertiesWith, twinView, type DesiredValue, type ModelProperty
 } from './device-objects.ts'
-import { typedValue, type DesiredText, type DevicePlace } from './device-place.ts'
+import { isTextType, typedValue, type DesiredText, type DevicePlace } from './device-place.ts'
 import { recordOf, type KubeClient, type KubeList, type KubeObject } from './kube-client.ts'
 import type { DeviceRow, TwinEntry, TwinView } from './twin-view.ts'
 
@@ -214,6 +214,10 @@ function desiredValue(
     throw notAllowed(`property "${property}" of ${device} is ReadOnly in its model: nothing can be desired of it`)
   }
   const type = rule?.type ?? null
+  if (text === '' && type !== null && !isTextType(type)) {
+    // In Kubernetes it would mean that nothing is desired (TWN-13).
+    throw notAllowed(`property "${property}" of ${device} is ${type}, and empty text is none: "${property}-" desires nothing of it`)
+  }
   const value = typedValue(text, type)
   if (value === null) return undefined
   return {

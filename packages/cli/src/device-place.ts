@@ -23,9 +23,12 @@ export interface DevicePlace {
 
 const textTypes = ['STRING', 'BYTES', 'STREAM']
 
+/** A type of a model whose values are text. */
+export function isTextType(modelType: string | null): boolean { return modelType !== null && textTypes.includes(modelType) }
+
 /** What was typed, as a value: text where the model's type says so, else JSON where it is JSON, else text. */
 export function typedValue(text: string, modelType: string | null): unknown {
-  if (modelType !== null && textTypes.includes(modelType)) return text
+  if (isTextType(modelType)) return text
   try {
     return JSON.parse(text) as unknown
   } catch {
