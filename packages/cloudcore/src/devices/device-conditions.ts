@@ -147,7 +147,8 @@ function invalidText(invalid: DeviceFacts['invalid']): string {
   const [{ property, message } = { property: '', message: '' }] = invalid
   const text = message.startsWith('property ') ? message : `property ${JSON.stringify(property)}: ${message}`
   const first = `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`
-  return invalid.length === 1 ? first : `${first} ${invalid.length - 1} more ${invalid.length === 2 ? 'is' : 'are'} wrong: ${names(invalid.slice(1).map(one => one.property))}.`
+  const others = names(invalid.slice(1).map(one => one.property))
+  return invalid.length === 1 ? first : `${first} ${invalid.length - 1} more ${invalid.length === 2 ? 'is' : 'are'} wrong: ${others}.`
 }
 
 function names(properties: readonly string[]): string {

@@ -125,7 +125,7 @@ function newEvent({ namespace = '', name }: ObjectPlace, { device, reason, messa
     apiVersion: 'v1', kind: 'Event', metadata: { name, namespace },
     involvedObject: { apiVersion, kind, namespace, name: metadata.name, uid: metadata.uid },
     reason: said.reason, type: said.type, message, count,
-    source: { component: component, host: nodeOf(device) ?? '' }, reportingComponent: component, reportingInstance: nodeOf(device) ?? '',
+    source: { component, host: nodeOf(device) ?? '' }, reportingComponent: component, reportingInstance: nodeOf(device) ?? '',
     firstTimestamp: timestampText(firstMs), lastTimestamp: timestampText(lastMs)
   }
 }

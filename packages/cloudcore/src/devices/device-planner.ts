@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
-import { desiredAnnotation, desiredOfDevice, isPropertyName, readRules, reconcileDesired, twinLimits, valueOfText } from '@holdfast/device-twin'
+import {
+  desiredAnnotation, desiredOfDevice, isPropertyName, readRules, reconcileDesired, twinLimits, valueOfText
+} from '@holdfast/device-twin'
 import type { DeviceRules, Entry, Hash, HybridClock, Json } from '@holdfast/device-twin'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import type { Clock, Log } from '@holdfast/runtime'
@@ -66,7 +68,9 @@ export class DevicePlanner {
     const { clock, hybridClock } = this.#components
     const { model, hasModel, rules } = this.#rulesOf(device)
     const nowMs = clock.wallMs()
-    const { properties, annotation, changed, invalid } = reconcileDesired({ device, rules, node: reported, clock: hybridClock, nowMs, hash })
+    const { properties, annotation, changed, invalid } = reconcileDesired({
+      device, rules, node: reported, clock: hybridClock, nowMs, hash
+    })
     const desired = changed ? { properties, annotation } : undefined
     const next = desired === undefined ? device : withDesired(device, desired)
     const sayings = sayConditions({
@@ -95,7 +99,9 @@ export class DevicePlanner {
     if (at === 'subresource' && desired === undefined) {
       return {
         kind: 'write', isLast: true, landed: landed('status'), missing: () => { this.#route.missing(device) },
-        request: { verb: 'patch', place, subresource: 'status', patch: { metadata: { resourceVersion }, status: { conditions: conditions! } } }
+        request: {
+          verb: 'patch', place, subresource: 'status', patch: { metadata: { resourceVersion }, status: { conditions: conditions! } }
+        }
       }
     }
     const properties = desired?.properties as JsonObject[] | undefined

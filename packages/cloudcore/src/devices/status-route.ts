@@ -36,7 +36,9 @@ export class StatusRoute {
   /** The definition of the kind drops what is written: that is not tried for ever. */
   giveUp(): void {
     if (this.#at !== 'nowhere') {
-      this.#log.error('the definition of this kind drops its status; install the one in deploy/crds, and restart cloudcore', { kind: this.#kind })
+      this.#log.error('the definition of this kind drops its status; install the one in deploy/crds, and restart cloudcore', {
+        kind: this.#kind
+      })
     }
     this.#at = 'nowhere'
   }

@@ -108,7 +108,9 @@ class TwinWrite implements UpItem {
       verb: 'create', place: this.places[0], object: newDeviceStatus(device, next, isWhole ? this.#record() : {})
     }
     if (isWhole) return last(request, () => { this.#tellState(device, next) })
-    return step(request, object => { if (route.at === 'unknown' && Object.keys(next).length > 0) route.landed(undefined, {}, object) })
+    return step(request, object => {
+      if (route.at === 'unknown' && Object.keys(next).length > 0) route.landed(undefined, {}, object)
+    })
   }
 
   /** Status and record together where that is possible; otherwise the record behind the status. */
@@ -122,10 +124,13 @@ class TwinWrite implements UpItem {
     const owners = withOwner(status, device)
     const metadata = { resourceVersion, ...owners !== undefined && { ownerReferences: owners } }
     if (isDifferent && route.at === 'unknown') {
-      return step({ verb: 'patch', place, patch: { metadata, status: difference } }, object => { route.landed(undefined, current, object) })
+      const request: StatusRequest = { verb: 'patch', place, patch: { metadata, status: difference } }
+      return step(request, object => { route.landed(undefined, current, object) })
     }
     if (isDifferent && route.at === 'subresource' && this.#statusVersion !== resourceVersion) {
-      const request: StatusRequest = { verb: 'patch', place, subresource: 'status', patch: { metadata: { resourceVersion }, status: difference } }
+      const request: StatusRequest = {
+        verb: 'patch', place, subresource: 'status', patch: { metadata: { resourceVersion }, status: difference }
+      }
       const landed = (object: KubeObject): void => {
         this.#statusVersion = object.metadata.resourceVersion
         route.landed('status', current, object)

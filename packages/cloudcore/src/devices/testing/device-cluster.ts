@@ -19,7 +19,9 @@ export const deviceStatusPlace = (name: string): ObjectPlace => ({ kind: kubeKin
 const apiVersion = 'devices.kubeedge.io/v1beta1'
 
 /** `desired` by property. */
-export function newDevice(name: string, nodeName: string | undefined, desired: Readonly<Record<string, string>> = {}, more: JsonObject = {}): KubeObject {
+export function newDevice(
+  name: string, nodeName: string | undefined, desired: Readonly<Record<string, string>> = {}, more: JsonObject = {}
+): KubeObject {
   const properties = Object.entries(desired).map(([property, value]) => ({ name: property, desired: { value } }))
   return {
     apiVersion, kind: 'Device', metadata: { namespace: 'default', name, generation: 1 },
@@ -28,10 +30,13 @@ export function newDevice(name: string, nodeName: string | undefined, desired: R
 }
 
 export function newModel(name: string, properties: readonly JsonObject[]): KubeObject {
-  return { apiVersion, kind: 'DeviceModel', metadata: { namespace: 'default', name }, spec: { protocol: 'mqtt', properties: [...properties] } }
+  const spec = { protocol: 'mqtt', properties: [...properties] }
+  return { apiVersion, kind: 'DeviceModel', metadata: { namespace: 'default', name }, spec }
 }
 
 export type DeviceInformer = 'devices' | 'deviceModels' | 'deviceStatuses' | 'nodes'
+
+export interface DeviceCloudOptions { readonly seed?: number, readonly late?: readonly DeviceInformer[] }
 
 /** What one cloudcore does with Devices, over a cluster in memory. */
 export class DeviceCloud {
@@ -40,7 +45,7 @@ export class DeviceCloud {
   readonly targets: UpTargets
 
   /** `late`: these know nothing yet; `sync` changes that. */
-  constructor(cluster: ScriptedCluster, clock: HandClock, { seed = 5, late = [] }: { seed?: number, late?: readonly DeviceInformer[] } = {}) {
+  constructor(cluster: ScriptedCluster, clock: HandClock, { seed = 5, late = [] }: DeviceCloudOptions = {}) {
     const random = new SeededRandom(seed)
     this.informers = {
       devices: cluster.informer(kubeKinds.devices), deviceModels: cluster.informer(kubeKinds.deviceModels),
@@ -155,5 +160,6 @@ export function setReady(cluster: ScriptedCluster, name: string, status: 'True' 
 
 /** `type: status reason`, in the order in which they stand. */
 export function saidOf(device: KubeObject | undefined): string[] {
-  return device === undefined ? [] : conditionsOf(statusOf(device)).map(({ type, status, reason }) => `${type}: ${status as string} ${reason as string}`)
+  const conditions = device === undefined ? [] : conditionsOf(statusOf(device))
+  return conditions.map(({ type, status, reason }) => `${type}: ${status as string} ${reason as string}`)
 }
