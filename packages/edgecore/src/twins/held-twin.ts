@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { compareVersions, desiredOfDevice, emptyTwin, readRules, step, textOf } from '@holdfast/device-twin'
+import { compareVersions, desiredAnnotation, desiredOfDevice, emptyTwin, readRules, step, textOf } from '@holdfast/device-twin'
 import type { Entry, TwinError, Version } from '@holdfast/device-twin'
 import type { KubeObject } from '@holdfast/kube-api'
 import type { DeviceId, DeviceTwin, TwinChange } from './device-twins.ts'
@@ -99,7 +99,19 @@ export function valueText(entry: Entry | undefined): string | undefined {
 
 /** Text of all that a Device says but for its desired values and what goes with them. */
 function besidesDesired(device: KubeObject): string {
-  const { metadata: { generation: _generation, annotations, ...metadata }, ...rest } = device
-  const { 'holdfast.dev/desired': _versions, ...others } = annotations ?? {}
-  return JSON.stringify([metadata, others, rest], (name, value: unknown) => name === 'desired' ? undefined : value)
+  const { metadata: { generation: _generation, annotations, ...metadata }, spec, ...rest } = device
+  const { [desiredAnnotation]: _versions, ...others } = annotations ?? {}
+  return JSON.stringify([metadata, others, isRecord(spec) ? { ...spec, properties: withoutDesired(spec['properties']) } : spec, rest])
+}
+
+function withoutDesired(properties: unknown): unknown {
+  return Array.isArray(properties) ? properties.map((property: unknown) => {
+    if (!isRecord(property)) return property
+    const { desired: _desired, ...rest } = property
+    return rest
+  }) : properties
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

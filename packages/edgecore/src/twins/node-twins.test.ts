@@ -157,6 +157,12 @@ describe('devices', () => {
     await receive({ [id]: stamped(device(id, { ...power('off'), spec: { protocol: { protocolName: 'mqtt' } } }), startMs + 1) })
     expect(told()).toMatchObject([{ desired: [], specChanged: true }])
     expect(twins.get(id)?.device['spec']).toMatchObject({ protocol: { protocolName: 'mqtt' } })
+    // The word is free elsewhere.
+    const configData = (text: string) => ({ ...power('off'), spec: { protocol: { protocolName: 'mqtt', configData: { desired: text } } } })
+    await receive({ [id]: stamped(device(id, configData('a')), startMs + 1) })
+    told()
+    await receive({ [id]: stamped(device(id, configData('b')), startMs + 1) })
+    expect(told()).toMatchObject([{ specChanged: true }])
   })
 })
 
