@@ -82,7 +82,7 @@ export class Mappers implements Service {
     this.#served.clear()
   }
 
-  #changed({ id, before, after, stateChanged, specChanged }: TwinChange): void {
+  #changed({ id, before, after, desired, reported, stateChanged, specChanged }: TwinChange): void {
     const served = this.#served.get(id)
     if (after === undefined) {
       served?.device.close()
@@ -90,7 +90,7 @@ export class Mappers implements Service {
       return
     }
     if (served === undefined || specChanged || before?.uid !== after.uid) this.#serve(after)
-    else served.device.follow(after)
+    else served.device.follow(after, [...desired, ...reported])
     if (stateChanged && after.twin.state?.value === 'online') this.#served.get(id)?.device.tellAgain()
   }
 

@@ -97,13 +97,14 @@ export class ServedDevice implements DeviceHost {
     })
   }
 
-  /** The twin is another one: what the device is to be told follows it. */
-  follow({ twin, rules }: DeviceTwin): void {
-    if (this.#mapper === undefined || this.#closed) return
+  /** The twin is another one, in these properties (undefined: in any): what the device is to be told follows it. */
+  follow({ twin, rules }: DeviceTwin, changed?: readonly string[]): void {
+    const writable = this.#mapper?.writable
+    if (writable === undefined || this.#closed || changed?.some(property => writable.has(property)) === false) return
     const wanted = delta(twin, rules)
     for (const property of this.#tellings.keys()) if (!wanted.has(property)) this.#tellings.delete(property)
     for (const [property, value] of wanted) {
-      if (!this.#mapper.writable.has(property)) continue
+      if (!writable.has(property)) continue
       const text = textOf(value)
       if (this.#tellings.get(property)?.text === text) continue
       this.#tellings.set(property, { value, text, attempt: 0, dueMs: this.#components.clock.monotonicMs(), toldMs: undefined })
