@@ -63,7 +63,7 @@ export interface BrokerCounters {
   acknowledged: number
   /** QoS 2 publishes that repeated one that was there. */
   repeated: number
-  /** No route; stayed local. */
+  /** No route, and nobody in the daemon who takes it; stayed local. */
   unrouted: number
   /** A route, but no device that could be named; stayed local. */
   badDevice: number
@@ -539,7 +539,7 @@ export class Broker implements PacketStreamHost, MessageBus {
       case 'record':
         this.#components.sink.append(commit!, topic.resolution.lane, topic.resolution.topic, packet.payload as Buffer)
         break
-      case 'unrouted': this.counters.unrouted++; break
+      case 'unrouted': if (takers.length === 0) this.counters.unrouted++; break
       case 'bad-device': this.counters.badDevice++; break
       case 'local': break
     }

@@ -87,6 +87,7 @@ describe('messages that a part of the daemon takes', () => {
     broker.store.open()
     await until(() => client.ids(PUBACK).length === 2, 'acknowledgements')
     expect([taker.durable, broker.sink.records.length]).toEqual([['x 1', `${telemetry} 2`, 'x 3'], 1])
+    expect(broker.broker.counters.unrouted).toBe(0)
   })
 
   it('wait for the record of an urgent lane and for the taker, and keep their order among the others of their client', async () => {

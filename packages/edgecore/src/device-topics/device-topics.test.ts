@@ -1,4 +1,5 @@
 import { readBatchHeader, readRecords } from '@holdfast/protos'
+import { HoldfastError } from '@holdfast/runtime'
 import { describe, expect, test } from 'vitest'
 import { RawClient, publishPacket, until } from '../testing/broker-harness.ts'
 import { device, deviceModel, node, stamped } from '../twins/testing/twin-harness.ts'
@@ -111,6 +112,23 @@ describe('twin/update', () => {
     expect([raw.ids(4), client.messages.length]).toEqual([[], 0])
     store.release()
     await client.next(at('twin/update/result'))
+    await until(() => raw.ids(4).length === 1, 'PUBACK')
+    raw.end()
+  })
+
+  test('a full disk holds it until there is room; what changes nothing is answered meanwhile', async () => {
+    const { client, twins, port } = await withDevice()
+    await client.send(at('twin/update'), { event_id: 'first', twin: { p: { actual: { value: '1' } } } })
+    expect(await client.next(at('twin/update/result'))).toMatchObject({ event_id: 'first' })
+    twins.refuse(new HoldfastError('DISK_FULL', 'no room'))
+    const raw = await RawClient.open(port)
+    await raw.connect('raw')
+    raw.send(publishPacket(at('twin/update'), '{"event_id":"held","twin":{"p":{"actual":{"value":"2"}}}}', 1, 1))
+    await client.send(at('twin/update'), { event_id: 'same', twin: { p: { actual: { value: '1' } } } })
+    expect(await client.next(at('twin/update/result'))).toMatchObject({ event_id: 'same', twin: { p: { actual: { value: '1' } } } })
+    expect(raw.ids(4)).toEqual([])
+    twins.refuse(undefined)
+    expect(await client.next(at('twin/update/result'))).toMatchObject({ event_id: 'held', twin: { p: { actual: { value: '2' } } } })
     await until(() => raw.ids(4).length === 1, 'PUBACK')
     raw.end()
   })

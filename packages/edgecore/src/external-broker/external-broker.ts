@@ -380,12 +380,12 @@ export class ExternalBroker implements MessageBus, Service {
     }
   }
 
-  #count({ badTopic, resolution }: Topic, { qos, retain }: IPublishPacket, isOversized: boolean): void {
+  #count({ badTopic, resolution, takers }: Topic, { qos, retain }: IPublishPacket, isOversized: boolean): void {
     this.counters.received[qos === 0 ? 0 : 1]++
     if (badTopic) this.counters.badTopic++
     else if (isOversized) this.counters.oversized++
     else if (resolution.kind === 'bad-device') this.counters.badDevice++
-    else if (resolution.kind === 'unrouted' && !retain) this.counters.unrouted++
+    else if (resolution.kind === 'unrouted' && !retain && takers.length === 0) this.counters.unrouted++
   }
 
   #topic(name: string): Topic {
