@@ -63,7 +63,7 @@ describe('a start', () => {
     expect(committer.stats.commits).toBe(0)
   })
 
-  test('brings twins in line with Devices that came, changed and went behind a crash', async () => {
+  test('TWN-39: brings twins in line with Devices that came, changed and went behind a crash', async () => {
     const store = new MemoryStore()
     const first = await filled(store)
     const stale = new Map<DeviceId, Buffer>()
@@ -95,7 +95,7 @@ describe('a start', () => {
     expect(valuesOf(twins, b, 'desired')).toEqual({ n: 'on' })
   })
 
-  test('not knowing is not deleting: a twin whose Device is damaged waits for it to come again', async () => {
+  test('TWN-39: not knowing is not deleting: a twin whose Device is damaged waits for it to come again', async () => {
     const store = new MemoryStore()
     await (await filled(store))[Symbol.asyncDispose]()
     await harm(store, itemKey(tables.objectDown, 'devices', a), itemKey(tables.objectDown, 'devices', b))

@@ -191,6 +191,20 @@ describe('a start', () => {
     expect(second.table.up.version('twins', id)).toEqual(version)
   })
 
+  test('goes on measuring the deadband from what was sent', async () => {
+    const store = new GatedStore()
+    const annotations = { 'holdfast.dev/report-deadband': '0.5' }
+    const first = await open({ annotations }, store)
+    await first.report({ power: 20 })
+    await first.pass(5000)
+    await first.report({ power: 20.4 })
+    await first[Symbol.asyncDispose]()
+    const second = await open({ annotations }, store, { seed: 2 })
+    expect(second.item()).toEqual({ power: 20 })
+    await second.report({ power: 20.6 })
+    expect(second.item()).toEqual({ power: 20.6 })
+  })
+
   test('puts what was waiting for its interval', async () => {
     const store = new GatedStore()
     const first = await open({}, store)

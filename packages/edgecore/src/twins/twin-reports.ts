@@ -141,9 +141,14 @@ export class TwinReports {
 
   #read(pacing: Pacing): void {
     if (pacing.isRead) return
-    const item = this.#components.table.upItem(collection, pacing.held.id)
+    const { held } = pacing
+    const item = this.#components.table.upItem(collection, held.id)
     pacing.sent = item === undefined ? undefined : decodeUpTwin(item.value)
     pacing.isRead = true
+    // In memory once where both are the same: most are. Within a deadband they are not.
+    if (!hasDeadband(held.settings) && urgencyOf(pacing, this.#options.node) === undefined) {
+      pacing.sent = { uid: held.uid, twin: reportedToCloud(held.twin, held.settings) }
+    }
   }
 
   #intervalMs({ held }: Pacing): number { return held.settings.reportIntervalMs ?? this.#options.intervalMs }
@@ -182,6 +187,8 @@ export class TwinReports {
     table.putUp(collection, id, encodeUpTwin(id, pacing.sent), () => {})
   }
 }
+
+function hasDeadband({ deadband: { every, some } }: DeviceSettings): boolean { return every !== 0 || some.size > 0 }
 
 /** Without what stays on the node. */
 function reportedToCloud(twin: Twin, { unreported }: DeviceSettings): Twin {
