@@ -9,7 +9,7 @@ export const statusLimits = {
     atLimit: 'The item is given up and logged; the others go on.'
   },
   itemsPerNode: {
-    value: 10_000, unit: 'items', meaning: 'Items of one up collection of one node.',
+    value: 50_000, unit: 'items', meaning: 'Items of one up collection of one node (STA-1).',
     atLimit: 'The batch is refused: State that comes up rests until the next session.'
   },
   pendingBytes: {

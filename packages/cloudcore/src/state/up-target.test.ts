@@ -301,7 +301,7 @@ describe('bounds', () => {
   test('a node has so many items and no more', () => {
     const puts = Array.from({ length: statusLimits.itemsPerNode.value + 1 }, (_, i) =>
       ({ key: `default/p${i}`, version: version(1, i + 1), value: Buffer.from('{}') }))
-    expect(apply('pod-status', puts)[0]?.message).toMatch(/10001 items/)
+    expect(apply('pod-status', puts)[0]?.message).toMatch(/50001 items/)
   })
 
   test('keys that a node takes back without having reported them cost nothing', async () => {

@@ -307,11 +307,13 @@ class UpTarget implements StateTarget {
     return undefined
   }
 
-  #refusal(held: Held, batch: StateBatch): string | undefined {
-    const added = batch.puts.filter(({ key }) => !held.known.has(key) && !held.pending.has(key)).length
-    const items = new Set([...held.known.keys(), ...held.pending.keys()]).size + added
-    return added > 0 && items > statusLimits.itemsPerNode.value
-      ? `${items} items of node ${this.#node}, more than ${statusLimits.itemsPerNode.value}` : undefined
+  #refusal({ known, pending }: Held, { puts }: StateBatch): string | undefined {
+    const max = statusLimits.itemsPerNode.value
+    // As many as there can be at most, so that a batch costs nothing while there are few.
+    if (known.size + pending.size + puts.length <= max) return undefined
+    const added = puts.filter(({ key }) => !known.has(key) && !pending.has(key)).length
+    const items = new Set([...known.keys(), ...pending.keys()]).size + added
+    return added > 0 && items > max ? `${items} items of node ${this.#node}, more than ${max}` : undefined
   }
 
   /** There may be an object now. */
