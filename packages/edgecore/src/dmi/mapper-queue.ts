@@ -51,9 +51,11 @@ interface Item {
   /** `<namespace>/<name>`. */
   readonly id: string
   holding: Holding
-  /** Of a device: the model that it was told with, which stays for as long as it does. */
+  /** Of a device: the model that the mapper has it with, which stays for as long as it does; undefined: none, or not known. */
   model: string | undefined
   calling: boolean
+  /** Of a device: the model in the call that is under way. */
+  callingModel: string | undefined
   /** Calls that failed in a row. */
   failures: number
   /** Times that it was told again because it did not report. */
@@ -116,6 +118,8 @@ export class MapperQueue {
   readonly #items = new Map<TellingKey, Item>()
   /** Of models: devices that name them now. */
   readonly #users = new Map<string, Set<string>>()
+  /** Models that no device names now, and that the mapper may have. */
+  readonly #unused = new Set<Item>()
   readonly #fresh = new Set<Item>()
   readonly #failed = new Set<Item>()
   #calls = 0
@@ -214,7 +218,7 @@ export class MapperQueue {
     if (item === undefined) {
       const kind = key.startsWith('device/') ? 'device' : 'model'
       item = {
-        kind, id: key.slice(kind.length + 1), holding: nothing, model: undefined, calling: false, failures: 0, repeats: 0,
+        kind, id: key.slice(kind.length + 1), holding: nothing, model: undefined, calling: false, callingModel: undefined, failures: 0, repeats: 0,
         repeat: false, timer: undefined, due: false, failure: undefined
       }
       this.#items.set(key, item)
@@ -242,6 +246,7 @@ export class MapperQueue {
   /** Puts an item in line if something is to be told, unless it waits for its next try. */
   #look(item: Item): void {
     if (this.#closed || item.calling) return
+    if (item.kind === 'model') this.#unused[item.holding.kind === 'nothing' || this.#users.has(item.id) ? 'delete' : 'add'](item)
     const telling = this.#telling(item)
     const isServed = item.kind === 'device' && this.#components.served(item.id) !== undefined
     item.due = telling !== undefined || (isServed && item.holding.kind !== 'told')
@@ -354,11 +359,13 @@ export class MapperQueue {
     }
   }
 
-  /** Whether the mapper still has a device that it was told with this model, or with one that is not known any more. */
+  /** Whether the mapper has a device with this model, or may have one with it. */
   #isHeld(model: string): boolean {
     for (const item of this.#items.values()) {
-      if (item.kind !== 'device' || item.holding.kind === 'nothing') continue
-      if (item.model === model || (item.model === undefined && this.#components.served(item.id) === undefined)) return true
+      if (item.kind !== 'device') continue
+      if (item.calling && item.callingModel === model) return true
+      if (item.holding.kind === 'nothing') continue
+      if (item.model === model || (item.model === undefined && item.holding.kind === 'unknown')) return true
     }
     return false
   }
@@ -390,8 +397,8 @@ export class MapperQueue {
     const { protocol } = this.registration
     const key: TellingKey = `${item.kind}/${item.id}`
     const failedBefore = item.failures > 0
-    const modelBefore = item.model
     item.calling = true
+    item.callingModel = telling.model
     item.repeat = false
     this.#calls++
     if (failedBefore) this.#failedCalls++
@@ -416,17 +423,8 @@ export class MapperQueue {
     this.#look(item)
     // Devices wait for their model, and a model's removal for its devices.
     if (item.kind === 'model') for (const id of this.#users.get(item.id) ?? []) this.#look(this.#item(`device/${id}`))
-    else this.#lookAtModels(item, modelBefore)
+    else for (const model of [...this.#unused]) this.#look(model)
     this.#pump()
-  }
-
-  /** A device is gone, or was told with another model than before: that one may go. */
-  #lookAtModels({ holding, model }: Item, before: string | undefined): void {
-    const left = before === undefined || before === model ? undefined : this.#items.get(`model/${before}`)
-    if (left !== undefined) this.#look(left)
-    // A device that an earlier process told: with which model is not known.
-    if (holding.kind !== 'nothing' || before !== undefined) return
-    for (const each of this.#items.values()) if (each.kind === 'model' && !this.#users.has(each.id)) this.#look(each)
   }
 
   #applied(item: Item, holds: Holding, model: string | undefined): void {
@@ -445,6 +443,8 @@ export class MapperQueue {
       this.#applied(item, nothing, undefined)
       return
     }
+    // It may have it in the old form or in the new one.
+    if (item.model !== telling.model) item.model = undefined
     if (failure.kind === 'not-found') item.holding = nothing
     // A refusal may mean that the mapper has lost the device, or its model: the next time both are told from the start.
     else if (failure.kind === 'unanswered' || item.holding.kind === 'told') item.holding = unknown
