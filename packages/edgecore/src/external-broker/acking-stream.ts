@@ -71,6 +71,11 @@ export class AckingStream extends Duplex {
     else this.#socket.once('drain', () => done())
   }
 
+  /** What the library writes of a packet, or of several, at once. */
+  override _writev(chunks: readonly { readonly chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), 'binary', done)
+  }
+
   override _final(done: () => void): void {
     this.#flushAcks()
     this.#socket.end(() => done())

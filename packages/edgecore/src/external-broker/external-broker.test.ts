@@ -4,10 +4,12 @@ import { connect, createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createServer as createTlsServer } from 'node:tls'
 import { HoldfastError, SeededRandom, SystemClock, silentLog } from '@holdfast/runtime'
 import { Committer } from '@holdfast/store'
 import { afterEach, expect, test } from 'vitest'
 import type { MessageTaker } from '../messages.ts'
+import { loadServingCertificate } from '../objects/serving-certificate.ts'
 import { Routes } from '../routes.ts'
 import { GateStore, TestBroker, TestSink, testRules, until } from '../testing/broker-harness.ts'
 import { ExternalBroker } from './external-broker.ts'
@@ -243,6 +245,38 @@ test('a password that cannot be read is said', async () => {
   expect(broker.ready).toMatchObject({ reason: expect.stringContaining(passwordFile) as string })
   await writeFile(passwordFile, 'secret\n')
   await until(() => broker.connected, 'connected')
+})
+
+test('over TLS: the CA is checked, user and password go along', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-external-'))
+  started.push(() => rm(folder, { recursive: true }))
+  const { certificatePem, keyPem } = await loadServingCertificate(folder, ['127.0.0.1'], { random: new SeededRandom(2) })
+  const other = await mkdtemp(join(tmpdir(), 'holdfast-external-'))
+  started.push(() => rm(other, { recursive: true }))
+  await loadServingCertificate(other, ['127.0.0.1'], { random: new SeededRandom(3) })
+  await writeFile(join(folder, 'password'), 'secret\n')
+  const connects: Buffer[] = []
+  const server = createTlsServer({ cert: certificatePem, key: keyPem }, socket => {
+    socket.on('error', () => {})
+    socket.on('data', (bytes: Buffer) => {
+      connects.push(bytes)
+      if (Buffer.concat(connects).includes('secret')) socket.write(Buffer.from([0x20, 2, 0, 0]))
+    })
+  })
+  server.on('tlsClientError', () => {})
+  server.listen(0, '127.0.0.1')
+  await until(() => server.listening, 'listening')
+  started.push(() => new Promise(resolve => { server.close(() => resolve()) }))
+  const url = `mqtts://127.0.0.1:${(server.address() as { port: number }).port}`
+  const wrong = startClient(0, { url, caFile: join(other, 'tls.crt') })
+  await until(() => wrong.broker.counters.lost > 0, 'refused')
+  expect(wrong.broker.ready).toMatchObject({ reason: expect.stringMatching(/certificate/) as string })
+  expect(connects).toEqual([])
+  const right = startClient(0, {
+    url, caFile: join(folder, 'tls.crt'), username: 'edge', passwordFile: join(folder, 'password')
+  })
+  await until(() => right.broker.connected, 'connected')
+  expect(Buffer.concat(connects).toString('latin1')).toContain('holdfast-edge-1\0\u0004edge\0\u0006secret')
 })
 
 interface Proxy {

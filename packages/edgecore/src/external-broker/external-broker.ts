@@ -256,7 +256,7 @@ export class ExternalBroker implements MessageBus, Service {
       if (this.#session === session) this.#session = undefined
       session.ready = false
       client.end(true)
-      this.#resumePending?.()
+      this.#resumePending = undefined
     }
     return trouble
   }
