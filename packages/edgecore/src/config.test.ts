@@ -41,6 +41,15 @@ test('a route names its device from levels that its filter names', async () => {
   }
 })
 
+test('an external broker is named, and what belongs together is there', async () => {
+  expect(await problems('mqtt.mode=external')).toContain('mqtt.external.url: expected the URL of the broker, such as mqtt://127.0.0.1:1883')
+  expect(await problems('mqtt.mode=external', 'mqtt.external.url=mqtt://127.0.0.1:1883')).toBe('')
+  expect(await problems('mqtt.external.url=mqtt://user:word@broker')).toContain('mqtt.external.url: expected a URL such as')
+  expect(await problems('mqtt.external.passwordFile=/p')).toContain('mqtt.external.username: expected a user')
+  expect(await problems('mqtt.external.keyFile=/k')).toContain('mqtt.external.certificateFile: expected the certificate of keyFile')
+  expect(await problems('mqtt.external.certificateFile=/c')).toContain('mqtt.external.keyFile: expected the key of certificateFile')
+})
+
 test('a link is dead only after a probe could have been answered', async () => {
   expect(await problems('link.probeInterval=25s')).toContain('link.deadAfter: expected longer than link.probeInterval')
 })
