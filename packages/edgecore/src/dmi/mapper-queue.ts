@@ -332,7 +332,7 @@ export class MapperQueue {
 
   /** A model goes before the devices that use it; one that the mapper may have, and refuses in its new form, holds up none. */
   #isTold(model: Item | undefined): boolean {
-    if (model === undefined || model.holding.kind === 'nothing') return false
+    if (model === undefined || model.calling || model.holding.kind === 'nothing') return false
     return model.failures > 0 || this.#modelTelling(model) === undefined
   }
 
