@@ -153,10 +153,12 @@ export const edgecoreMetrics = {
     help: 'Devices that built-in mappers serve: without a problem, or troubled.'
   },
   mapperReports: {
-    name: 'holdfast_edge_mapper_reports_total', kind: 'counter', help: 'Messages and answers of devices that built-in mappers took values from.'
+    name: 'holdfast_edge_mapper_reports_total', kind: 'counter',
+    help: 'Messages and answers of devices that built-in mappers took values from.'
   },
   mapperProblems: {
-    name: 'holdfast_edge_mapper_problems_total', kind: 'counter', help: 'Values and answers of devices that built-in mappers could not take.'
+    name: 'holdfast_edge_mapper_problems_total', kind: 'counter',
+    help: 'Values and answers of devices that built-in mappers could not take.'
   },
   mapperWrites: {
     name: 'holdfast_edge_mapper_writes_total', kind: 'counter', labels: ['outcome'],
