@@ -1,18 +1,20 @@
 import { expect, test } from 'vitest'
-import { faultClasses, planOf, stateFaultClasses, statePlanOf } from './plan.ts'
+import { faultClasses, planOf, planOfClass, stateFaultClasses, statePlanOf, twinPlanOf } from './plan.ts'
 import type { Outcome } from './simulation.ts'
 import { simulate } from './simulation.ts'
 
-// `SEED=123 npm run sim` replays one seed with its trace, `STATE=1` with it one of State; `RUNS=5000 npm run sim` runs more.
+// `SEED=123 npm run sim` replays one seed with its trace, `CLASS=state` or `CLASS=twins` with it one of State or of twins;
+// `RUNS=5000 npm run sim` runs more.
 const onlySeed = process.env['SEED'] === undefined ? undefined : Number(process.env['SEED'])
 const runs = Number(process.env['RUNS'] ?? 500)
 /** Histories with State beside the Log are runs of their own. */
 const stateRuns = Math.ceil(runs * 0.3)
-const onlyPlan = process.env['STATE'] === undefined ? planOf : statePlanOf
+/** Histories of twins, too. */
+const twinRuns = Math.ceil(runs * 0.2)
 
 function explain({ seed, faultClass, failure }: Outcome): string {
-  const isState = stateFaultClasses.some(name => name === faultClass)
-  return `seed ${seed} (${faultClass}): ${failure}\n  replay it with a trace: ${isState ? 'STATE=1 ' : ''}SEED=${seed} npm run sim`
+  const kind = faultClass === 'twins' ? 'CLASS=twins ' : stateFaultClasses.some(name => name === faultClass) ? 'CLASS=state ' : ''
+  return `seed ${seed} (${faultClass}): ${failure}\n  replay it with a trace: ${kind}SEED=${seed} npm run sim`
 }
 
 const median = (numbers: readonly number[]): number => numbers.toSorted((a,
@@ -32,7 +34,7 @@ function histogram(name: string, numbers: readonly number[], bucket: number): st
 }
 
 if (onlySeed !== undefined) test(`seed ${onlySeed} holds, with its trace`, async () => {
-  const outcome = await simulate(onlySeed, { plan: onlyPlan(onlySeed), traced: true })
+  const outcome = await simulate(onlySeed, { plan: planOfClass(onlySeed, process.env['CLASS']), traced: true })
   console.log(outcome.trace.join('\n'))
   expect(outcome.failure, explain(outcome)).toBeUndefined()
 })
@@ -74,9 +76,21 @@ if (onlySeed === undefined) test(`${stateRuns} seeds with State hold`, { timeout
   if (stateRuns >= 60) expect(new Set(outcomes.map(({ faultClass }) => faultClass))).toEqual(new Set(stateFaultClasses))
 })
 
+if (onlySeed === undefined) test(`${twinRuns} seeds with twins hold`, { timeout: Math.max(300_000, runs * 2000) }, async () => {
+  const outcomes: Outcome[] = []
+  for (let seed = 1; seed <= twinRuns; seed++) outcomes.push(await simulate(seed, { plan: twinPlanOf(seed) }))
+  const failed = outcomes.filter(({ failure }) => failure !== undefined)
+  for (const { seed } of failed.slice(0, 1)) console.log((await simulate(seed, { plan: twinPlanOf(seed), traced: true })).trace.slice(-200).join('\n'))
+  expect(failed.map(explain), `${failed.length} of ${twinRuns} seeds failed`).toEqual([])
+  console.log(`Twins: writes ${sum(outcomes, ({ stateChanges }) => stateChanges)}, changes told on nodes ${sum(outcomes, ({ stateItemsMoved }) => stateItemsMoved)}`)
+  expect(median(outcomes.map(({ faults }) => faults))).toBeGreaterThanOrEqual(8)
+  expect(median(outcomes.map(({ stateChanges }) => stateChanges))).toBeGreaterThanOrEqual(150)
+  expect(median(outcomes.map(({ stateItemsMoved }) => stateItemsMoved))).toBeGreaterThanOrEqual(100)
+})
+
 if (onlySeed === undefined) test('the same seed gives the same run', async () => {
   for (const seed of [2, 3, 7, 10, 12, 38]) {
-    for (const plan of [planOf(seed), statePlanOf(seed)]) {
+    for (const plan of [planOf(seed), statePlanOf(seed), twinPlanOf(seed)]) {
       const [first, second] = [await simulate(seed, { plan }), await simulate(seed, { plan })]
       expect(first.failure).toBeUndefined()
       expect(second.digest).toBe(first.digest)

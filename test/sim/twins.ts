@@ -4,7 +4,7 @@ import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import { HoldfastError } from '@holdfast/runtime'
 import type { Clock } from '@holdfast/runtime'
 import type { Frame } from '@holdfast/protos'
-import { conditionsOf, isObject, statusOf } from '../../packages/cloudcore/src/state/status-document.ts'
+import { conditionsOf, isObject, stateAnnotation, statusOf } from '../../packages/cloudcore/src/state/status-document.ts'
 import { ScriptedCluster } from '../../packages/cloudcore/src/state/testing/up-cluster.ts'
 import { readDeviceStatus } from '../../packages/cloudcore/src/devices/device-status.ts'
 import { kubeKinds } from '../../packages/cloudcore/src/kube/kube-kinds.ts'
@@ -24,6 +24,8 @@ const names = ['lamp', 'valve', 'meter', 'fan'] as const
 const properties = ['setpoint', 'speed', 'note'] as const
 const modelName = 'thing'
 const nodeAnnotation = 'holdfast.dev/node'
+/** A watch that lags, and then a request that hangs. */
+const underWayMs = 40_000
 
 /** One value that somebody wrote, and that nobody else ever writes. */
 interface Written {
@@ -45,7 +47,8 @@ interface EdgeTwins { readonly process: SimulatedProcess, readonly twins: NodeTw
  * - O-T4: what was reported or asked of a device is not another one's of the same name (TWN-36);
  * - O-T5: a desired value that is recorded as observed has landed in the Device before (TWN-33);
  * - O-T6: nobody hears of a change that is none (TWN-20);
- * - O-T7: who writes last, when all is quiet, is heard on the other side.
+ * - O-T7: a node that the device has left writes no record of it any more, but for what was under way (TWN-34);
+ * - O-T8: who writes last, when all is quiet, is heard on the other side.
  */
 export class TwinSimulation implements StateBeside {
   changes = 0
@@ -60,6 +63,8 @@ export class TwinSimulation implements StateBeside {
   readonly #reports = new Map<string, string[]>()
   /** Devices that were at another node before: what that one had is not this one's (TWN-37). */
   readonly #moved = new Set<string>()
+  /** When a device left a node. */
+  readonly #leftMs = new Map<string, number>()
   /** Devices whose annotation somebody took away. */
   readonly #edited = new Set<string>()
   readonly #replaced = new Set<string>()
@@ -67,6 +72,8 @@ export class TwinSimulation implements StateBeside {
   #values = 0
   #uids = 0
   #checkedMs = -Infinity
+  /** Nothing is written from then on. */
+  #quietMs = 0
   #last: (() => string[]) | undefined
   #converged = false
 
@@ -154,6 +161,17 @@ export class TwinSimulation implements StateBeside {
       if (device === undefined) this.#create(name)
       else if (nodeOf(device) === undefined) this.#assign(name, this.#anyNode())
     }
+    this.#killWithReports()
+  }
+
+  /** What waits for its interval when a node is killed goes up by itself when it is back: nobody writes again. */
+  #killWithReports(): void {
+    const { world, edges } = this.#simulation
+    for (const afterMs of [10_000, 10_300]) {
+      world.after(afterMs, () => { for (const name of names) this.#writeOnNode(name, 'note', 'reported') })
+    }
+    this.#quietMs = world.nowMs + 10_600
+    world.at(this.#quietMs, () => { for (const edge of edges) if (edge.running !== undefined) edge.crash('all is healed', 'kill', 500) })
   }
 
   /** Looked at now and then: it reads everything. When all is equal, each side writes once more. */
@@ -161,7 +179,7 @@ export class TwinSimulation implements StateBeside {
     const { world } = this.#simulation
     if (this.#converged || world.nowMs < this.#checkedMs + 200) return this.#converged
     this.#checkedMs = world.nowMs
-    if (this.#differences().length > 0) return false
+    if (world.nowMs <= this.#quietMs || this.#differences().length > 0) return false
     if (this.#last === undefined) {
       this.#last = this.#writeOnceMore()
       return false
@@ -238,10 +256,11 @@ export class TwinSimulation implements StateBeside {
       this.#written.set(text, { uid, property, section, acknowledged: false })
       const key = `${uid} ${property}`
       if (section === 'reported') this.#reports.set(key, [...this.#reports.get(key) ?? [], text])
-      commit?.onDurable(error => {
-        if (error !== undefined || !at.process.output()) return
-        this.#written.get(text)!.acknowledged = true
-      })
+      const acknowledge = (error?: Error): void => {
+        if (error === undefined && at.process.output()) this.#written.get(text)!.acknowledged = true
+      }
+      if (commit === undefined) acknowledge()
+      else commit.onDurable(acknowledge)
       return text
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error
@@ -296,6 +315,7 @@ export class TwinSimulation implements StateBeside {
     const device = this.#device(name)!
     if (nodeOf(device) === nodeName) return
     this.#moved.add(device.metadata.uid!)
+    this.#leftMs.set(`${device.metadata.uid} ${nodeOf(device)}`, this.#simulation.world.nowMs)
     this.#cluster.set(devicePlace(name), before => withSpec(before!, spec => ({ ...spec, nodeName: nodeName ?? null })))
   }
 
@@ -321,7 +341,7 @@ export class TwinSimulation implements StateBeside {
     return edges[world.random.integer(0, edges.length - 1)]!.options.name
   }
 
-  /** O-T7: what each side writes now is to be on the other one. */
+  /** O-T8: what each side writes now is to be on the other one. */
   #writeOnceMore(): () => string[] {
     const expected: (() => string | undefined)[] = []
     for (const name of names) {
@@ -442,7 +462,7 @@ export class TwinSimulation implements StateBeside {
     for (const { replaces } of device === undefined ? [] : stampsOf(device).values()) if (replaces !== undefined) this.#replaced.add(formatVersion(replaces))
   }
 
-  /** O-T3, O-T4, O-T5. */
+  /** O-T3, O-T4, O-T5, O-T7. */
   #checkRecord(before: KubeObject | undefined, after: KubeObject | undefined): void {
     const { world } = this.#simulation
     const owner = after?.metadata.ownerReferences?.[0]?.uid
@@ -460,7 +480,13 @@ export class TwinSimulation implements StateBeside {
         `the record of ${name} goes back from ${past} to ${value} in ${property}`)
     }
     const device = this.#device(name)
-    if (device?.metadata.uid !== owner || this.#edited.has(owner)) return
+    if (device?.metadata.uid !== owner) return
+    const [node, recorded] = [nodeAnnotation, stateAnnotation].map(annotation => after.metadata.annotations?.[annotation])
+    if (node !== nodeOf(device) && recorded !== before?.metadata.annotations?.[stateAnnotation] && recorded !== undefined) {
+      const leftMs = this.#leftMs.get(`${owner} ${node}`)
+      world.expect(leftMs !== undefined && leftMs >= world.nowMs - underWayMs, () => `${node} writes the record of ${name}, which left it at ${leftMs}`)
+    }
+    if (this.#edited.has(owner)) return
     const stamps = stampsOf(device)
     for (const [property, { version, value }] of is.observedDesired) {
       if (version === undefined) continue

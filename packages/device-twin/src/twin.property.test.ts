@@ -71,7 +71,9 @@ const happening = fc.oneof(
   fc.record({
     kind: fc.constantFrom('reported', 'desired-set'), merge: fc.boolean(), nowMs: fc.integer({ min: 0, max: 400 }),
     writes: fc.dictionary(property, fc.record({
-      value: fc.oneof({ weight: 6, arbitrary: value }, { weight: 1, arbitrary: fc.constant(null) }),
+      // A few values that meet again and again, beside all the others.
+      value: fc.oneof({ weight: 6, arbitrary: fc.constantFrom<Json>(1, 2, '1', '2', true, 'true', [1]) }, { weight: 3, arbitrary: value },
+        { weight: 1, arbitrary: fc.constant(null) }),
       timestamp: fc.option(fc.integer({ min: -1, max: 450 }), { nil: undefined }), type: fc.constantFrom(undefined, 'int', 'string', 'json', '')
     }), { minKeys: 1, maxKeys: 3 })
   }),
