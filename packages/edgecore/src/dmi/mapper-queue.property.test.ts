@@ -195,7 +195,7 @@ async function run(seed: number): Promise<void> {
   const expected = [...devices].filter(([, device]) => told(device))
   const has = (id: string): string | undefined => mapper.devices.get(id)?.spec?.properties[0]?.desired?.value
   expect(expected.map(([id]) => [id, has(id)]), `seed ${seed}`)
-    .toEqual(expected.map(([id, { twin }]) => [id, String(twin.desired.get('target')!.value)]))
+    .toEqual(expected.map(([id, { twin }]) => [id, JSON.stringify(twin.desired.get('target')!.value)]))
   expect([...mapper.devices.keys()].filter(id => !devices.has(id)), `seed ${seed}: devices that are left behind`).toEqual([])
   const used = new Map(expected.flatMap(([, { device, model }]) => model === undefined ? [] : [[modelIdOf(device)!, model] as const]))
   for (const [id, model] of used) {

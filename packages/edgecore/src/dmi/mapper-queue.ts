@@ -423,7 +423,7 @@ export class MapperQueue {
     this.#look(item)
     // Devices wait for their model, and a model's removal for its devices.
     if (item.kind === 'model') for (const id of this.#users.get(item.id) ?? []) this.#look(this.#item(`device/${id}`))
-    else for (const model of [...this.#unused]) this.#look(model)
+    else for (const model of this.#unused) this.#look(model)
     this.#pump()
   }
 
