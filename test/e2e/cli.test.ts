@@ -53,6 +53,19 @@ describe('holdfast up', () => {
       await follow.shows(/ home\/kettle +\{"celsius":81\}\n.* home\/kettle +\{"celsius":82\}\n/)
       expect(await follow.ended('SIGINT')).toBe(0)
 
+      const lamp = JSON.parse(await up.shows(/echo '([^']+)' \| kubectl .* create -f -/)) as object
+      expect(await cluster.send('POST', '/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices', lamp)).toMatchObject({ status: 201 })
+      await using set = new Holdfast('twin', 'set', 'lamp', 'brightness=80', '--kubeconfig', await up.shows(/twin set lamp brightness=80 --kubeconfig '([^']+)'/))
+      expect(await set.ended()).toBe(0)
+      const twin = await up.shows(/curl -X PATCH --json '[^']+' (\S+)/)
+      await until('the node knows what is desired of the lamp', async () => (await (await fetch(twin)).text()).includes('brightness'))
+      const patch = { method: 'PATCH', headers: { 'content-type': 'application/json' }, body: '{"brightness":80}' }
+      expect((await fetch(twin, patch)).status).toBe(200)
+      await until('the cluster has what the lamp says', async () => {
+        const { body } = await cluster.send<object>('GET', '/apis/devices.kubeedge.io/v1beta1/namespaces/default/devicestatuses/lamp')
+        return JSON.stringify(body).includes('"reported":{"value":"80"')
+      })
+
       await using nodes = new Holdfast('get', 'nodes', '--cloud', cloud, '-o', 'json')
       expect(await nodes.ended()).toBe(0)
       expect(JSON.parse(nodes.output))

@@ -149,9 +149,8 @@ function summary(node: NodeName, dataDir: string, urls: { readonly cloudcore: En
   ])
   const mqtt = new URL(urls.edgecore.mqtt!)
   const cloud = urls.cloudcore.ops === cloudDefault ? '' : ` --cloud ${urls.cloudcore.ops}`
-  const kubectlOf = (...path: string[]): string =>
-    `kubectl --kubeconfig ${shellWord(nearPath(host.folder, join(dataDir, ...path)))}`
-  const kubectl = kubectlOf('cloud', 'kubeconfig')
+  const withKubeconfig = (...path: string[]): string => `--kubeconfig ${shellWord(nearPath(host.folder, join(dataDir, ...path)))}`
+  const kubectl = `kubectl ${withKubeconfig('cloud', 'kubeconfig')}`
   return `cloudcore and the node ${node} are up.
 
 ${where}
@@ -166,9 +165,17 @@ and four with kubectl, of version 1.20 or later:
   ${kubectl} get nodes -o wide
   ${kubectl} create configmap settings --from-literal=colour=blue
   ${kubectl} run hello --image=hello --overrides='${JSON.stringify(helloPod(node))}'
-  ${kubectlOf('edge', 'local.kubeconfig')} get pods,configmaps,secrets -A
+  kubectl ${withKubeconfig('edge', 'local.kubeconfig')} get pods,configmaps,secrets -A
 
 The last one asks the node: it has the Pods that name it, and what these use. They are held, not run.
+
+and with a device, which somebody wants to shine, and which then says that it does:
+
+  echo '${JSON.stringify(lamp(node))}' | ${kubectl} create -f -
+  ${holdfastCommand(host.folder)} twin set lamp brightness=80 ${withKubeconfig('cloud', 'kubeconfig')}
+  mosquitto_sub -h ${mqtt.hostname} -p ${mqtt.port} -C 1 -t '$hw/events/device/default/lamp/twin/update/delta'
+  curl -X PATCH --json '{"brightness":80}' ${urls.edgecore.http}/v1/devices/default/lamp/twin
+  ${kubectl} get devices
 
 Ctrl-C stops both.
 `
@@ -177,6 +184,9 @@ Ctrl-C stops both.
 /** What makes of `kubectl run` a Pod of the node that uses the ConfigMap made before. */
 const helloPod = (node: NodeName): object =>
   ({ spec: { nodeName: node, volumes: [{ name: 'settings', configMap: { name: 'settings' } }] } })
+
+const lamp = (node: NodeName): object =>
+  ({ apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', metadata: { name: 'lamp' }, spec: { nodeName: node } })
 
 /** How this program is called from a folder, as a shell understands it. */
 function holdfastCommand(folder: string): string {
