@@ -25,7 +25,8 @@ export function itemRefusal(collection: string, key: string, value: Buffer): str
   if (!isRecord(object) || !isRecord(object.metadata)) return 'the value is not an object with metadata'
   const expected = objectKinds[collection]
   if (expected === undefined || object.apiVersion !== expected.apiVersion || object.kind !== expected.kind) {
-    return `expected kind ${expected?.kind} of ${expected?.apiVersion}, got ${JSON.stringify(object.kind)} of ${JSON.stringify(object.apiVersion)}`
+    return `expected kind ${expected?.kind} of ${expected?.apiVersion}, got ${JSON.stringify(object.kind)} of `
+      + JSON.stringify(object.apiVersion)
   }
   const { name, namespace, uid, labels } = object.metadata
   const named = typeof name !== 'string' ? '' : typeof namespace === 'string' ? `${namespace}/${name}` : name
