@@ -112,6 +112,22 @@ describe('a start', () => {
     expect(harness.table.upItem('twins', b)).toBeUndefined()
   })
 
+  test.each([
+    ['whose Device is damaged', async (store: Store) => harm(store, itemKey(tables.objectDown, 'devices', b)), false],
+    ['whose Device was lost', async (store: Store) => writeSynced(store, [{ type: 'del', key: itemKey(tables.objectDown, 'devices', b) }]), true]
+  ] as const)('TWN-39: a twin %s stays through further starts without the cloud', async (_, lose, suspect) => {
+    const store = new MemoryStore()
+    await (await filled(store))[Symbol.asyncDispose]()
+    await lose(store)
+    await (await open(store, { seed: 2, suspect }))[Symbol.asyncDispose]()
+    await (await open(store, { seed: 3 }))[Symbol.asyncDispose]()
+    const { twins, table, receive } = await open(store, { seed: 4 })
+    expect([twins.size, twins.stats.damagedTwins]).toEqual([2, 0])
+    expect(table.upItem('twins', b)).toBeDefined()
+    await receive({ [b]: wanting(b) })
+    expect(valuesOf(twins, b, 'reported')).toEqual({ n: 1 })
+  })
+
   test('reads more twins than fit into a page', async () => {
     const store = new MemoryStore()
     const many = Array.from({ length: 40 }, (_, n) => `many/device-${n}` as DeviceId)

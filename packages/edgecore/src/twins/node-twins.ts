@@ -13,7 +13,7 @@ import { TwinRefused, parseDeviceId } from './device-twins.ts'
 import type { DeviceId, DeviceTwin, DeviceTwins, TwinChange, TwinWrite, TwinWriting, WriteSource } from './device-twins.ts'
 import { alignTwin, changeBetween, isNone, modelKeyOf } from './held-twin.ts'
 import type { Aligned, HeldTwin } from './held-twin.ts'
-import { encodeStoredTwin, twinKey } from './twin-format.ts'
+import { encodeStoredTwin, twinKey, waitingKey } from './twin-format.ts'
 import type { StoredTwin } from './twin-format.ts'
 import { historyPayloads, historyTopic } from './twin-history.ts'
 import { readTwins, writeInSteps } from './twin-load.ts'
@@ -329,6 +329,7 @@ export class NodeTwins implements DeviceTwins {
       for (const id of gone) this.#devices.delete(id)
       const commit = this.#orphans.size === 0 ? undefined : this.#components.committer.gather({ bytes: 64 * this.#orphans.size })
       for (const id of this.#orphans.keys()) if (!this.#devices.has(id)) commit!.del(twinKey(id))
+      commit?.del(waitingKey)
       this.#orphans.clear()
       this.#alignAll(new Set(gone), new Set())
       this.#reports.sweep()
@@ -405,7 +406,7 @@ export class NodeTwins implements DeviceTwins {
         count: damaged
       })
     }
-    const maybeLost = suspect || table.stats.damagedItems > 0
+    const maybeLost = suspect || table.stats.damagedItems > 0 || stored.areWaiting
     await this.#readObjects(maybeLost)
     const ops: WriteOp[] = stored.damaged.map(key => ({ type: 'del', key }))
     const next = new Map<DeviceId, HeldTwin>()
@@ -423,6 +424,10 @@ export class NodeTwins implements DeviceTwins {
     if (!maybeLost) {
       for (const id of this.#orphans.keys()) ops.push({ type: 'del', key: twinKey(id) })
       this.#orphans.clear()
+    }
+    // The next start finds a store in order, and would take them for twins of Devices that went.
+    if (this.#orphans.size > 0 !== stored.areWaiting) {
+      ops.unshift(stored.areWaiting ? { type: 'del', key: waitingKey } : { type: 'put', key: waitingKey, value: Buffer.alloc(0) })
     }
     await writeInSteps(store, ops)
     this.#replaceAll(next)

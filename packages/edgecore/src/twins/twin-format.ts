@@ -19,6 +19,12 @@ export const twinRange = { gte: Buffer.from([tables.twin]), lt: Buffer.from([tab
 
 export function twinKey(id: DeviceId): Buffer { return Buffer.concat([Buffer.from([tables.twin]), Buffer.from(id)]) }
 
+/**
+ * Stands beside the twins while some wait for Devices that may merely be lost here: a start by itself does not show that. No twin
+ * has this key.
+ */
+export const waitingKey = Buffer.from([tables.twin, 0])
+
 /** Undefined where the key is damaged. */
 export function idOfTwinKey(key: Buffer): DeviceId | undefined { return parseDeviceId(key.toString('utf8', 1)) }
 

@@ -2,11 +2,13 @@ import { writeSynced } from '@holdfast/store'
 import type { Store, WriteOp } from '@holdfast/store'
 import type { DeviceId } from './device-twins.ts'
 import { twinsLimits } from './limits.ts'
-import { decodeStoredTwin, idOfTwinKey, twinRange } from './twin-format.ts'
+import { decodeStoredTwin, idOfTwinKey, twinRange, waitingKey } from './twin-format.ts'
 import type { StoredTwin } from './twin-format.ts'
 
 export interface StoredTwins {
   readonly twins: ReadonlyMap<DeviceId, StoredTwin>
+  /** Twins without a Device wait for the cloud to say what there is. */
+  readonly areWaiting: boolean
   /** Keys of entries that are not what they should be. */
   readonly damaged: readonly Buffer[]
 }
@@ -15,11 +17,16 @@ export interface StoredTwins {
 export async function readTwins(store: Store): Promise<StoredTwins> {
   const twins = new Map<DeviceId, StoredTwin>()
   const damaged: Buffer[] = []
+  let areWaiting = false
   let { gte } = twinRange
   for (;;) {
     const page = await store.scan({ gte, lt: twinRange.lt, bytesMax: twinsLimits.loadPageBytes.value })
-    if (page.length === 0) return { twins, damaged }
+    if (page.length === 0) return { twins, areWaiting, damaged }
     for (const { key, value } of page) {
+      if (waitingKey.equals(key)) {
+        areWaiting = true
+        continue
+      }
       const id = idOfTwinKey(key)
       const twin = decodeStoredTwin(key, value)
       if (id === undefined || twin === undefined) damaged.push(key)

@@ -134,6 +134,31 @@ describe('TWN-31', () => {
     expect(item()).toEqual({ power: 20.95, level: 1.1 })
   })
 
+  test('what is desired is reached, left, or was there already: the cloud is told, however small the step', async () => {
+    const { report, receive, item, pass } = await open({ annotations: { 'holdfast.dev/report-deadband': '0.5' } })
+    const want = (value: string, ms: number) => receive({
+      [id]: stamped(device(id, {
+        annotations: { 'holdfast.dev/report-deadband': '0.5' },
+        properties: [{ name: 'power', desired: { value, metadata: { type: 'float' } } }]
+      }), startMs + ms)
+    })
+    await want('21.5', 1)
+    await report({ power: 21.3 })
+    await pass(5000)
+    await report({ power: 21.5 })
+    expect(item()).toEqual({ power: 21.5 })
+    await pass(5000)
+    await report({ power: 21.6 })
+    expect(item()).toEqual({ power: 21.6 })
+    await pass(5000)
+    await report({ power: 21.7 })
+    await pass(5000)
+    expect(item()).toEqual({ power: 21.6 })
+    await want('21.7', 2)
+    await pass(5000)
+    expect(item()).toEqual({ power: 21.7 })
+  })
+
   test('what is only as fresh waits for the interval', async () => {
     const { twins, report, pass, clock } = await open()
     await report({ power: 1 })

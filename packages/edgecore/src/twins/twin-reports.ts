@@ -206,7 +206,7 @@ function urgencyOf({ held, sent }: Pacing, node: string): 'now' | 'wait' | undef
   for (const [name, entry] of twin.reported) {
     const before = past.reported.get(name)
     if (before === entry) continue
-    const found = reportedUrgency(before, entry, settingOf(settings.deadband, name))
+    const found = reportedUrgency(before, entry, settingOf(settings.deadband, name), valueText(twin.desired.get(name)))
     if (found === 'now') return 'now'
     urgency ??= found
   }
@@ -223,10 +223,15 @@ function urgencyOf({ held, sent }: Pacing, node: string): 'now' | 'wait' | undef
   return urgency
 }
 
-function reportedUrgency(before: Entry | undefined, entry: Entry, deadband: number): 'now' | 'wait' | undefined {
-  if (valueText(before) === valueText(entry)) {
+/** Whether what is desired has been reached or left matters, however little the value moved. */
+function reportedUrgency(
+  before: Entry | undefined, entry: Entry, deadband: number, wanted: string | undefined
+): 'now' | 'wait' | undefined {
+  const [past, now] = [valueText(before), valueText(entry)]
+  if (past === now) {
     return before?.timestamp === entry.timestamp && before.deleted === entry.deleted ? undefined : 'wait'
   }
+  if (wanted !== undefined && (past === wanted || now === wanted)) return 'now'
   const moved = typeof before?.value === 'number' && typeof entry.value === 'number' ? Math.abs(entry.value - before.value) : Infinity
   return moved <= deadband ? undefined : 'now'
 }

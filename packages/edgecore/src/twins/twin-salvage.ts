@@ -1,7 +1,7 @@
 import { hasCode } from '@holdfast/runtime'
 import { salvageTables, tables } from '@holdfast/store'
 import type { Store, StoreEntry } from '@holdfast/store'
-import { decodeStoredTwin, idOfTwinKey } from './twin-format.ts'
+import { decodeStoredTwin, idOfTwinKey, waitingKey } from './twin-format.ts'
 
 /**
  * Takes what is sound of a quarantined store's twins over into a new one. What was written after the damage may come out as it
@@ -17,6 +17,8 @@ export class TwinSalvage {
   taking(entries: AsyncIterable<StoreEntry>): AsyncGenerator<StoreEntry> {
     return salvageTables(entries, this.#store, entry => {
       if (entry.key[0] !== tables.twin) return 'pass'
+      // They wait anyhow, until the cloud has said what there is.
+      if (waitingKey.equals(entry.key)) return 'leave'
       const sound = isSound(entry)
       this.counts[sound ? 'twins' : 'damagedTwins']++
       return sound ? 'take' : 'leave'
