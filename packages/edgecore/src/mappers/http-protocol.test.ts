@@ -78,6 +78,20 @@ describe('the mapper for HTTP', () => {
     await played.until(() => site.requests.length, 2)
   })
 
+  test('a collectCycle longer than timers can be is a day', async () => {
+    const timers: number[] = []
+    await using played = await play(async clock => {
+      const site = await openSite({
+        wallMs: () => clock.wallMs(), monotonicMs: () => clock.monotonicMs(), soon: task => clock.soon(task),
+        after: (delayMs, task) => { timers.push(delayMs); return clock.after(delayMs, task) }
+      })
+      return { ...site, [Symbol.asyncDispose]: () => site[Symbol.asyncDispose]() }
+    })
+    await played.receive({ plug: ['power'] }, {}, {}, 1e15)
+    await played.until(() => timers.length > 1, true)
+    expect(Math.max(...timers)).toBeLessThanOrEqual(86_400_000)
+  })
+
   test('a device is offline after three failures in a row, and online after an answer', async () => {
     await using played = await play(openSite)
     const site = played.fixture as Site

@@ -213,7 +213,8 @@ class HttpDevice implements DeviceMapper {
     const read = { ...settings, property }
     this.#properties.set(property.name, read)
     if (path === undefined) return
-    const intervalMs = Math.max(limits.httpIntervalMs.value, property.collectCycleMs ?? intervalDefaultMs)
+    const cycleMs = property.collectCycleMs ?? intervalDefaultMs
+    const intervalMs = Math.min(limits.httpIntervalMsMax.value, Math.max(limits.httpIntervalMs.value, cycleMs))
     const poll = this.#polls.find(other => other.method === method && other.path === path && other.body === body)
     if (poll === undefined) this.#polls.push({ method, path, body, properties: [read], intervalMs, dueMs: -Infinity })
     else {
@@ -240,10 +241,14 @@ class HttpDevice implements DeviceMapper {
     else void this.#do(() => this.#poll(next))
   }
 
-  /** `task` does not reject. */
   async #do(task: () => Promise<void>): Promise<void> {
     this.#busy = true
-    await task()
+    try {
+      await task()
+    } catch (error) {
+      // Neither the device's doing nor the disk's: shown, and the device is asked again all the same.
+      if (!this.#closed.signal.aborted) this.#host.problem(undefined, describeError(error))
+    }
     this.#busy = false
     this.#next()
   }

@@ -54,6 +54,10 @@ export const mapperLimits = {
     value: 100, unit: 'ms', meaning: 'Shortest interval at which an HTTP device is asked.',
     atLimit: 'A shorter collectCycle counts as this.'
   },
+  httpIntervalMsMax: {
+    value: 86_400_000, unit: 'ms', meaning: 'Longest interval at which an HTTP device is asked.',
+    atLimit: 'A longer collectCycle counts as this.'
+  },
   httpBackoffMs: {
     value: 300_000, unit: 'ms', meaning: 'Longest pause after requests that failed, where the interval is not longer.',
     atLimit: 'Asked again at this interval.'

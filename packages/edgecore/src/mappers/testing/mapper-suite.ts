@@ -177,7 +177,7 @@ export interface Played extends AsyncDisposable {
   /** Devices with properties of the model; `broken` replaces visitors. */
   readonly receive: (
     devices: Readonly<Record<string, readonly string[]>>, desired?: Readonly<Record<string, string>>,
-    broken?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+    broken?: Readonly<Record<string, Readonly<Record<string, unknown>>>>, collectCycle?: number
   ) => Promise<void>
   readonly twin: (name: string) => DeviceTwin
   readonly reported: (name: string) => Readonly<Record<string, Json>>
@@ -199,14 +199,14 @@ export async function play(open: (clock: Clock) => Promise<MapperFixture>): Prom
   const twin = (name: string): DeviceTwin => harness.twins.get(`default/${name}` as DeviceId)!
   return {
     fixture, clock, harness, mappers, twin,
-    async receive(devices, desired = {}, broken = {}) {
+    async receive(devices, desired = {}, broken = {}, collectCycle = 1000) {
       const objects: Record<string, KubeObject> = { 'default/played': model }
       for (const [name, properties] of Object.entries(devices)) {
         const { settings, visitor } = fixture.device(name)
         objects[`default/${name}`] = stamped(device(`default/${name}`, {
           model: 'played',
           properties: properties.map(property => ({
-            name: property, collectCycle: 1000,
+            name: property, collectCycle,
             visitors: { protocolName: fixture.protocol.name, configData: broken[property] ?? visitor(property) },
             ...desired[property] !== undefined && { desired: { value: desired[property] } }
           })),
