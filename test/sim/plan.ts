@@ -143,6 +143,8 @@ export function twinPlanOf(seed: number): Plan {
   const faults: PlannedFault[] = Array.from({ length: random.integer(6, 16) }, () => ({
     kind: pick(choices, random), atMs: plan.chaosMs * (0.03 + 0.9 * random.next())
   }))
+  // Of its own: what it takes away, the other oracles cannot ask for.
+  if (random.chance(0.2)) faults.push({ kind: 'cluster-restored', atMs: plan.chaosMs * (0.2 + 0.5 * random.next()) })
   return {
     ...plan, faultClass: 'twins', faults: faults.toSorted((a, b) => a.atMs - b.atMs), records: 20, stateChanges: random.integer(100, 300)
   }

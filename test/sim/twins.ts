@@ -68,6 +68,7 @@ export class TwinSimulation implements StateBeside {
   /** Devices whose annotation somebody took away. */
   readonly #edited = new Set<string>()
   readonly #replaced = new Set<string>()
+  #isRestored = false
   #cloud: TwinsCloud | undefined
   #values = 0
   #uids = 0
@@ -152,7 +153,21 @@ export class TwinSimulation implements StateBeside {
 
   heard(): void {}
   newCluster(): void {}
-  backUp(): () => void { return () => {} }
+
+  /** What was since then of Devices and their records is gone, and what nodes hold of these may be of the past. */
+  backUp(): () => void {
+    const { revision } = this.#cluster
+    const objects = new Map(this.#cluster.objects)
+    return () => {
+      if (this.#simulation.healed) return
+      this.#simulation.world.note(`the cluster goes back from revision ${this.#cluster.revision} to ${revision}`)
+      this.#isRestored = true
+      this.#cluster.objects.clear()
+      for (const [key, object] of objects) this.#cluster.objects.set(key, object)
+      this.#cluster.revision = revision
+      for (const informer of this.#truth.values()) informer.follow()
+    }
+  }
 
   heal(): void {
     this.#setModel(undefined)
@@ -199,7 +214,7 @@ export class TwinSimulation implements StateBeside {
       for (const property of properties) {
         const attempts = this.#reports.get(`${uid} ${property}`) ?? []
         const acknowledged = attempts.findLastIndex(text => this.#written.get(text)!.acknowledged)
-        if (acknowledged === -1 || this.#moved.has(uid)) continue
+        if (acknowledged === -1 || this.#moved.has(uid) || this.#isRestored) continue
         const there = held.twin.reported.get(property)
         const at = there === undefined ? -1 : attempts.indexOf(textOf(there.value))
         world.expect(at >= acknowledged, () =>
@@ -475,12 +490,12 @@ export class TwinSimulation implements StateBeside {
         `the record of ${name} (${owner}) has the reported ${property} ${value} of ${written?.uid} ${written?.property}`)
       const attempts = this.#reports.get(`${owner} ${property}`)!
       const past = was.reported.get(property)?.value
-      const isSame = before?.metadata.ownerReferences?.[0]?.uid === owner && !this.#moved.has(owner)
+      const isSame = !this.#isRestored && before?.metadata.ownerReferences?.[0]?.uid === owner && !this.#moved.has(owner)
       world.expect(!isSame || past === undefined || attempts.indexOf(value) >= attempts.indexOf(past), () =>
         `the record of ${name} goes back from ${past} to ${value} in ${property}`)
     }
     const device = this.#device(name)
-    if (device?.metadata.uid !== owner) return
+    if (device?.metadata.uid !== owner || this.#isRestored) return
     const [node, recorded] = [nodeAnnotation, stateAnnotation].map(annotation => after.metadata.annotations?.[annotation])
     if (node !== nodeOf(device) && recorded !== before?.metadata.annotations?.[stateAnnotation] && recorded !== undefined) {
       const leftMs = this.#leftMs.get(`${owner} ${node}`)
