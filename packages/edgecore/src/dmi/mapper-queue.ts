@@ -218,8 +218,8 @@ export class MapperQueue {
     if (item === undefined) {
       const kind = key.startsWith('device/') ? 'device' : 'model'
       item = {
-        kind, id: key.slice(kind.length + 1), holding: nothing, model: undefined, calling: false, callingModel: undefined, failures: 0, repeats: 0,
-        repeat: false, timer: undefined, due: false, failure: undefined
+        kind, id: key.slice(kind.length + 1), holding: nothing, model: undefined, calling: false, callingModel: undefined,
+        failures: 0, repeats: 0, repeat: false, timer: undefined, due: false, failure: undefined
       }
       this.#items.set(key, item)
     }
