@@ -259,7 +259,7 @@ export const edgecoreMetrics = {
   },
   twinStale: {
     name: 'holdfast_edge_twin_stale_properties_total', kind: 'counter',
-    help: 'Reported values that were older than what is stored, and not applied.'
+    help: 'Reported values, and states, that were older than what is stored, and not applied.'
   },
   twinHistory: {
     name: 'holdfast_edge_twin_history_records_total', kind: 'counter', help: 'Records put into the lane of the devices\' history.'

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { RawClient, publishPacket, until } from '../testing/broker-harness.ts'
 import { device, deviceModel, node, stamped } from '../twins/testing/twin-harness.ts'
 import type { DeviceId } from '../twins/index.ts'
+import { deviceTopicsLimits } from './limits.ts'
 import { openDeviceTopics } from './testing/device-topics-fixture.ts'
 import type { DeviceTopicsFixture, TestClient } from './testing/device-topics-fixture.ts'
 
@@ -313,6 +314,35 @@ describe('twin/get', () => {
       expect(await client.next(at('twin/update/result'))).toMatchObject({ event_id: `u${i}` })
       expect(Number((await client.next(at('twin/get/result')) as { twin: { p: { actual: { value: string } } } }).twin.p.actual.value))
         .toBeGreaterThanOrEqual(i)
+    }
+  })
+
+  test('is not put off by the updates behind it', async () => {
+    const { store, topics, client } = await withDevice()
+    store.mode = 'hold'
+    const update = (value: string) => client.mqtt.publish(at('twin/update'), JSON.stringify({ twin: { p: { actual: { value } } } }))
+    update('1')
+    await until(() => store.held === 1, 'the first update is being written')
+    client.mqtt.publish(at('twin/get'), JSON.stringify({ event_id: 'g1' }))
+    update('2')
+    await until(() => topics.requests.get('twin-update done')?.count === 2, 'the second update has come')
+    store.release()
+    store.mode = 'hold'
+    await until(() => store.held === 1, 'the second update is being written')
+    expect(await client.next(at('twin/get/result'))).toMatchObject({ event_id: 'g1', twin: { p: { actual: { value: '1' } } } })
+    store.release()
+  })
+
+  test('L8: as many wait for a write as are stated, one more is answered with what is durable', async () => {
+    const { store, client } = await withDevice()
+    const most = deviceTopicsLimits.getsWaiting.value
+    store.mode = 'hold'
+    client.mqtt.publish(at('twin/update'), JSON.stringify({ twin: { p: { actual: { value: '1' } } } }))
+    for (let i = 0; i <= most; i++) client.mqtt.publish(at('twin/get'), JSON.stringify({ event_id: `g${i}` }))
+    expect(await client.next(at('twin/get/result'))).toMatchObject({ event_id: `g${most}`, twin: {} })
+    store.release()
+    for (let i = 0; i < most; i++) {
+      expect(await client.next(at('twin/get/result'))).toMatchObject({ event_id: `g${i}`, twin: { p: { actual: { value: '1' } } } })
     }
   })
 

@@ -7,6 +7,7 @@ import type { DeviceId, DeviceTwins, TwinChange, TwinWrite, TwinWriting } from '
 import { documentMessage, errorAnswer, stateAnswer, twinAnswer, updatedMessage } from './answers.ts'
 import { Deltas } from './deltas.ts'
 import { Membership } from './membership.ts'
+import { deviceTopicsLimits as limits } from './limits.ts'
 import { readGet, readStateUpdate, readTwinUpdate } from './requests.ts'
 import type { Malformed, TwinUpdate } from './requests.ts'
 import { deviceTopicsOf, parseRequestTopic, requestFilters } from './topics.ts'
@@ -46,8 +47,9 @@ export class DeviceTopics implements MessageTaker, Disposable {
   readonly #components: DeviceTopicsComponents
   readonly #deltas: Deltas
   readonly #membership: Membership
-  /** Devices with writes that are not durable yet: how many, and answers that come behind them. */
-  readonly #writing = new Map<DeviceId, { count: number, readonly behind: (() => void)[] }>()
+  /** By device: the newest write that is not durable yet, and answers that come behind it. */
+  readonly #writing = new Map<DeviceId, { readonly behind: (() => void)[] }>()
+  #getsWaiting = 0
   readonly #stops: (() => void)[] = []
 
   private constructor(options: DeviceTopicsOptions, components: DeviceTopicsComponents) {
@@ -132,8 +134,11 @@ export class DeviceTopics implements MessageTaker, Disposable {
     }
     // What the asker wrote before is in the answer.
     const writing = topic.id === undefined ? undefined : this.#writing.get(topic.id)
-    if (writing === undefined) answer()
-    else writing.behind.push(answer)
+    if (writing === undefined || this.#getsWaiting >= limits.getsWaiting.value) answer()
+    else {
+      this.#getsWaiting++
+      writing.behind.push(answer)
+    }
   }
 
   #getMembership({ kind, node }: Extract<RequestTopic, { readonly kind: 'membership-get' }>, payload: Buffer): void {
@@ -175,13 +180,12 @@ export class DeviceTopics implements MessageTaker, Disposable {
   }
 
   #behind(id: DeviceId, commit: Commit, answer: () => void): void {
-    const writing = this.#writing.get(id) ?? { count: 0, behind: [] }
+    const writing = { behind: [] as (() => void)[] }
     this.#writing.set(id, writing)
-    writing.count++
     commit.onDurable(error => {
       if (error === undefined) answer()
-      if (--writing.count > 0) return
-      this.#writing.delete(id)
+      if (this.#writing.get(id) === writing) this.#writing.delete(id)
+      this.#getsWaiting -= writing.behind.length
       if (error === undefined) for (const next of writing.behind) next()
     })
   }

@@ -16,6 +16,10 @@ export const deviceTopicsLimits = {
     value: 256 * 1024, unit: 'bytes', meaning: 'The devices of one membership message, where that is more than one.',
     atLimit: 'As for their number.'
   },
+  getsWaiting: {
+    value: 1024, unit: 'requests', meaning: 'Requests for twins that wait for what was written to their devices before them.',
+    atLimit: 'A further one is answered at once, with what is durable by then.'
+  },
   deltasPerTurn: {
     value: 100, unit: 'devices', meaning: 'Devices told their delta, or looked at for a subscriber, in one turn of the event loop.',
     atLimit: 'The others are told in the next turns.'

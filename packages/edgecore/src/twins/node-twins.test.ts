@@ -318,6 +318,19 @@ describe('writes', () => {
     expect(twins.stats.staleProperties).toBe(1)
   })
 
+  test('TWN-22: so it is with a state', async () => {
+    let trusts = true
+    const { twins, receive, clock } = await open(undefined, { trusted: () => trusts })
+    await receive({ [id]: device(id) })
+    clock.nowMs += 10_000
+    await durable(twins.write(id, { section: 'state', state: 'online', timestamp: startMs + 5000 }, 'mqtt'))
+    expect(twins.write(id, { section: 'state', state: 'offline', timestamp: startMs + 4000 }, 'mqtt').kind).toBe('unchanged')
+    expect(twins.stats.staleProperties).toBe(1)
+    trusts = false
+    await durable(twins.write(id, { section: 'state', state: 'offline', timestamp: startMs + 4000 }, 'mqtt'))
+    expect(twins.get(id)!.twin.state).toEqual({ value: 'offline', timestamp: clock.nowMs })
+  })
+
   test('what is refused is counted by its code', async () => {
     const { twins, receive } = await open()
     await receive({ [id]: device(id) })

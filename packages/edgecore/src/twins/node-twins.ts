@@ -59,7 +59,7 @@ export interface NodeTwinsStats {
   /** One count for each that there was. */
   readonly writes: Map<string, WriteCount>
   readonly refused: Map<string, number>
-  /** Properties that came older than what is stored. */
+  /** Properties and states that came older than what is stored. */
   staleProperties: number
   /** Records that were put into the history lane. */
   historyRecords: number
@@ -190,7 +190,8 @@ export class NodeTwins implements DeviceTwins {
     }
     const stores = outputs.some(({ kind }) => kind === 'persist')
     const stale = outputs.flatMap(output => output.kind === 'stale' ? output.properties : [])
-    this.stats.staleProperties += stale.length
+    // A state is no property: its output names none.
+    for (const output of outputs) if (output.kind === 'stale') this.stats.staleProperties += Math.max(1, output.properties.length)
     const after = stores ? { ...before, twin } : before
     const records = this.#options.historyLane === undefined ? [] : historyRecords(write, after, outputs, stale, nowMs)
     const kind = stores ? 'stored' : 'unchanged'
@@ -211,7 +212,7 @@ export class NodeTwins implements DeviceTwins {
     switch (write.section) {
       case 'state': {
         const { state, timestamp = 0 } = write
-        yield { kind: 'state', value: state, timestamp: timestamp <= 0 || timestamp > nowMs ? nowMs : timestamp, nowMs }
+        yield { kind: 'state', value: state, timestamp: trusted ? timestamp : 0, nowMs }
         return
       }
       case 'both':
