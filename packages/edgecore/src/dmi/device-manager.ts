@@ -171,14 +171,16 @@ export class DeviceManager {
     return { modelList: [...models.values()], deviceList, answered }
   }
 
+  /** Those that are being answered count as well, and those whose commit failed: they are remembered. */
   #makeRoom({ protocol }: MapperRegistration): void {
     const { memory } = this.#components
-    if (this.#queues.has(protocol) || this.#queues.size < limits.mappers.value) return
-    const idle = [...this.#queues].find(([, queue]) => queue.idle)?.[0]
+    const protocols = memory.registrations.map(each => each.protocol)
+    if (protocols.length < limits.mappers.value || protocols.includes(protocol)) return
+    const idle = protocols.find(each => !this.#registering.has(each) && this.#queues.get(each)?.idle !== false)
     if (idle === undefined) {
       throw new HoldfastError('DMI_MAPPERS_TOO_MANY', `${limits.mappers.value} mappers are registered and have devices`)
     }
-    this.#queues.get(idle)!.close()
+    this.#queues.get(idle)?.close()
     this.#queues.delete(idle)
     memory.forget(idle)
   }

@@ -66,9 +66,9 @@ async function startNode(folder: string, store: Store = new MemoryStore(), optio
   return { ...harness, dmi, socket: options.socket ?? join(folder, 'dmi.sock'), stop }
 }
 
-/** What a mapper calls; rejects with the status. */
+/** What a mapper calls, over a connection of its own; rejects with the status. */
 function client(socket: string) {
-  const grpc = new Client(`unix:${socket}`, credentials.createInsecure())
+  const grpc = new Client(`unix:${socket}`, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 })
   closing.push(() => grpc.close())
   return <Input extends DescMessage, Output extends DescMessage>(
     method: DescMethodUnary<Input, Output>, message: MessageInitShape<Input>
@@ -383,6 +383,22 @@ test('one mapper too many takes the place of one without devices', async () => {
   await node.receive({ 'default/q': device('default/q', { spec: { protocol: { protocolName: 'q' } } }) })
   expect(await refusal(call(manager.mapperRegister, { mapper: mapperInfo('/run/nobody.sock', { protocol: 'r' }) })))
     .toEqual(['RESOURCE_EXHAUSTED', expect.stringContaining('DMI_MAPPERS_TOO_MANY')])
+})
+
+test('L8: as many mappers as are kept, also where more register while the disk is slow', async () => {
+  const store = new HeldStore()
+  const node = await startNode(await temporaryFolder(), store)
+  const callers = [client(node.socket), client(node.socket)] as const
+  store.isHolding = true
+  const most = dmiLimits.mappers.value
+  const calls = Array.from({ length: most + 10 }, (_, i) =>
+    callers[i % 2 as 0 | 1](manager.mapperRegister, { mapper: mapperInfo('/run/none.sock', { protocol: `p${i}` }) }).then(() => 'OK', () => 'refused'))
+  await until('they wait for the disk, but for ten', () => [...node.dmi.counters.refusals.values()].includes(10))
+  store.isHolding = false
+  for (const go of store.held.splice(0)) go()
+  const answers = await Promise.all(calls)
+  expect(answers.filter(answer => answer === 'OK')).toHaveLength(most)
+  expect(node.dmi.mappers).toHaveLength(most)
 })
 
 test('bytes that are no gRPC, or no message, end with their connection', async () => {
