@@ -170,15 +170,19 @@ function desiredTexts(
 /** KubeEdge's manifests write an empty text where they desire nothing (TWN-13): here it cannot be meant. */
 function mustSaySomething(property: string, { properties }: DeviceRules): boolean {
   const rule = properties?.get(property)
-  return rule !== undefined
-    && (rule.access === 'ReadOnly' || (rule.type !== undefined && rule.type !== 'STRING' && rule.type !== 'STREAM' && rule.type !== 'BYTES'))
+  if (rule === undefined || rule.access === 'ReadOnly') return rule !== undefined
+  return rule.type !== undefined && rule.type !== 'STRING' && rule.type !== 'STREAM' && rule.type !== 'BYTES'
 }
 
 /** Why the model or a bound does not allow it; undefined: it does. */
 function desiredProblem(property: string, value: Json, { properties }: DeviceRules): string | undefined {
   const rule = properties?.get(property)
-  if (properties !== undefined && rule === undefined) return 'the DeviceModel does not have this property; add it there, or take it out of the Device'
-  if (rule?.access === 'ReadOnly') return 'the DeviceModel calls it ReadOnly, so it has no desired value; make it ReadWrite, or take the desired value out'
+  if (properties !== undefined && rule === undefined) {
+    return 'the DeviceModel does not have this property; add it there, or take it out of the Device'
+  }
+  if (rule?.access === 'ReadOnly') {
+    return 'the DeviceModel calls it ReadOnly, so it has no desired value; make it ReadWrite, or take the desired value out'
+  }
   const read = coerce(value, rule, property)
   return 'error' in read ? read.error.message : undefined
 }
@@ -224,15 +228,18 @@ function dropOldTombstones(stamps: Map<string, Stamp>): void {
 /** What desired values alone may take of a twin (TWN-3). */
 class Room {
   static readonly problem = 'the twin would have more than '
-    + `${twinLimits.properties.value} properties, or take more than ${twinLimits.twinBytes.value / 1024} KiB; take desired values out of the Device`
+    + `${twinLimits.properties.value} properties, or take more than ${twinLimits.twinBytes.value / 1024} KiB; `
+    + 'take desired values out of the Device'
   readonly #taken = new Map<string, number>()
   #bytes = emptyTwin.bytes
 
   /** False, and nothing is taken, where it does not fit. */
   take(property: string, value: Json): boolean {
-    const bytes = entryBytes(property, { value, version: { time: 0, counter: 0, origin: '' }, timestamp: 0 }) + originBytesMax
+    const version = { time: 0, counter: 0, origin: '' }
+    const bytes = entryBytes(property, { value, version, timestamp: 0 }) + originBytesMax
     const after = this.#bytes + bytes - (this.#taken.get(property) ?? 0)
-    if (after > twinLimits.twinBytes.value || (!this.#taken.has(property) && this.#taken.size === twinLimits.properties.value)) return false
+    if (after > twinLimits.twinBytes.value) return false
+    if (!this.#taken.has(property) && this.#taken.size === twinLimits.properties.value) return false
     this.#taken.set(property, bytes)
     this.#bytes = after
     return true

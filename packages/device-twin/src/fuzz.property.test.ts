@@ -22,10 +22,13 @@ const nearly = (expected: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> => fc.on
 const name = nearly(fc.oneof(fc.constantFrom('a', 'b', '__proto__', 'constructor', ''), fc.string({ maxLength: 5 })))
 const versionText = fc.oneof(fc.constantFrom('5.0.cloud/00000000', '999999999999999.999999999999999.node-1/0000000f', '6.1.node-1/00000000', '5', '1e3.0.n/0'), fc.string({ maxLength: 9 }))
 
+const desired = nearly(fc.record({
+  value: nearly(fc.oneof(fc.constantFrom('1', '', '99', '{"a":'), fc.string())),
+  metadata: nearly(fc.dictionary(fc.constantFrom('type', 'x'), nearly(fc.constantFrom('int', 'json', 'JSON', 'bytes'))))
+}, { requiredKeys: [] }))
 const item = nearly(fc.record({
-  name, desired: nearly(fc.record({ value: nearly(fc.oneof(fc.constantFrom('1', '', '99', '{"a":'), fc.string())), metadata: nearly(fc.dictionary(fc.constantFrom('type', 'x'), nearly(fc.constantFrom('int', 'json', 'JSON', 'bytes')))) }, { requiredKeys: [] })),
-  type: nearly(fc.constantFrom(...propertyTypes)), accessMode: nearly(fc.constantFrom('ReadOnly', 'ReadWrite')), minimum: nearly(fc.constantFrom('0', 'low', '1e999')),
-  maximum: nearly(fc.constantFrom('50', '')), unit: anything
+  name, desired, type: nearly(fc.constantFrom(...propertyTypes)), accessMode: nearly(fc.constantFrom('ReadOnly', 'ReadWrite')),
+  minimum: nearly(fc.constantFrom('0', 'low', '1e999')), maximum: nearly(fc.constantFrom('50', '')), unit: anything
 }, { requiredKeys: [] }))
 const stamp = nearly(fc.record({ version: nearly(versionText), hash: nearly(fc.constantFrom(hash('1'), hash(''), 'short')), deleted: nearly(fc.boolean()), replaces: nearly(versionText) }, { requiredKeys: [] }))
 const json = (of: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> => of.map(each => {

@@ -130,7 +130,8 @@ function writeProperty(
     if (rules.properties?.has(property) === true || rules.listed.has(property)) {
       const owner = rules.listed.has(property) ? 'the Device' : 'its DeviceModel'
       return refusal('TWIN_NOT_OPTIONAL', {
-        property, rule: 'listed', problem: `${owner} lists it, so it cannot be deleted from here`, wayOut: `take it out of ${owner} first`
+        property, rule: 'listed', problem: `${owner} lists it, so it cannot be deleted from here`,
+        wayOut: `take it out of ${owner} first`
       })
     }
     if (stale) written.stale.push(property)
@@ -194,7 +195,8 @@ function deleteProperty(draft: Draft, property: string, tombstone: Entry, writte
 
 function conflictOf(property: string, expected: Version | null, held: Entry | undefined): TwinError | undefined {
   const live = held === undefined || held.deleted === true ? undefined : held
-  if (expected === null ? live === undefined : live !== undefined && compareVersions(live.version, expected) === 0) return undefined
+  const isSeen = expected === null ? live === undefined : live !== undefined && compareVersions(live.version, expected) === 0
+  if (isSeen) return undefined
   return refusal('TWIN_CONFLICT', {
     property, value: live?.value,
     problem: `the writer saw ${expected === null ? 'no value' : `version ${formatVersion(expected)}`}, and the twin has `

@@ -143,7 +143,8 @@ function withoutSign(number: number): number { return number === 0 ? 0 : number 
 function describe(type: PropertyType, rule: PropertyRule | undefined): string {
   const { minimum, maximum, unit } = rule ?? {}
   if (minimum === undefined && maximum === undefined) return described[type]
-  const range = minimum === undefined ? `at most ${maximum}` : maximum === undefined ? `at least ${minimum}` : `between ${minimum} and ${maximum}`
+  const range = minimum === undefined ? `at most ${maximum}`
+    : maximum === undefined ? `at least ${minimum}` : `between ${minimum} and ${maximum}`
   return `${type} ${range}${unit === undefined || unit === '' ? '' : ` ${unit}`}`
 }
 
