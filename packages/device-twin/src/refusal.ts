@@ -6,7 +6,7 @@ import { twinLimits } from './limits.ts'
 export interface TwinError {
   readonly code: TwinErrorCode
   readonly message: string
-  /** Whole, unless it is longer than a name may be: then its beginning. */
+  /** Whole where a property may be called so, else shortened. */
   readonly property: string | undefined
   /** As text, at most 64 characters. */
   readonly value: string | undefined
@@ -29,8 +29,9 @@ export function shortened(text: string): string {
   return (line.length > 64 ? `${line.slice(0, 63)}…` : line).toWellFormed()
 }
 
-/** Longer than a property's name may be. */
-function isLong(property: string): boolean { return property.length > twinLimits.nameCharacters.value }
+function isName(property: string): boolean {
+  return property.length <= twinLimits.nameCharacters.value && !/\p{Cc}/u.test(property) && property.isWellFormed()
+}
 
 /** `problem` and `wayOut` are halves of a sentence: `value "230" is above 100` and `send a value from 0 to 100`. */
 export function refusal(code: TwinErrorCode, { property, value, rule, problem, wayOut }: {
@@ -42,7 +43,7 @@ export function refusal(code: TwinErrorCode, { property, value, rule, problem, w
 }): TwinError {
   const name = property === undefined ? undefined : shortened(property)
   return {
-    code, property: property === undefined || isLong(property) ? name : property, value: shown(value), rule,
+    code, property: property !== undefined && isName(property) ? property : name, value: shown(value), rule,
     message: `${name === undefined ? '' : `property ${JSON.stringify(name)}: `}${problem}; ${wayOut}`
   }
 }

@@ -75,6 +75,15 @@ describe('the mapper for MQTT', () => {
     expect(played.mappers.serves(played.twin('plug'))).toBe(false)
   })
 
+  test('a property that is refused stops no other one of its message, however long its name is', async () => {
+    await using played = await play(open)
+    const long = 'x'.repeat(253)
+    await played.receive({ plug: [long, 'level'] }, {}, { [long]: { topic: 'plug' }, level: { topic: 'plug' } })
+    busOf(played).deliver('plug', '23')
+    await played.until(() => played.reported('plug'), { level: 23 })
+    expect(played.problems('plug')).toMatchObject([{ property: long }])
+  })
+
   test('null, a pointer that leads nowhere and a payload that is nested too deep take nothing away', async () => {
     await using played = await play(open)
     await played.receive({ plug: ['level'] }, {}, { level: { topic: 'plug', pointer: '/a/0/level' } })
