@@ -99,6 +99,13 @@ describe('what somebody wrote into the spec', () => {
     expect(cloud.stamped).toEqual({})
   })
 
+  test('and that stands where nothing looks, since the property is listed twice, is told', () => {
+    const cloud = new Cloud([{ name: 'temp' }, { name: 'temp', desired: { value: '20' } }, { name: 'fan' }, { name: 'fan' }])
+    expect(cloud.reconcile()).toEqual({ changed: false, invalid: { temp: expect.stringContaining('more than once') as string } })
+    const first = new Cloud([{ name: 'temp', desired: { value: '20' } }, { name: 'temp', desired: { value: '' } }])
+    expect(first.reconcile()).toEqual({ changed: true, invalid: {} })
+  })
+
   test('as an empty text desires nothing where the type has no such value, as in KubeEdge\'s manifests', () => {
     const cloud = new Cloud([{ name: 'temp', desired: { value: '' } }, { name: 'door', desired: { value: '', metadata: { type: 'string' } } }], { model })
     expect(cloud.reconcile()).toEqual({ changed: false, invalid: {} })

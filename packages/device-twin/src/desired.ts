@@ -120,6 +120,9 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
     }
   }
 
+  for (const property of doubledProperties(device)) {
+    if (!invalid.has(property)) invalid.set(property, 'spec.properties lists it more than once, and only the first counts; leave one')
+  }
   dropOldTombstones(stamps)
   return {
     properties: items, annotation: formatStamps(stamps), changed: written || !sameStamps(before, stamps),
@@ -165,6 +168,18 @@ function desiredTexts(
     texts.set(name, { text, type, value: valueOfText(text, rules.properties?.get(name), type) })
   }
   return texts
+}
+
+/** Properties of which something is desired in another place than the first, where nothing looks. */
+function doubledProperties(device: KubeJson): ReadonlySet<string> {
+  const [seen, doubled] = [new Set<string>(), new Set<string>()]
+  for (const item of propertyItems(device)) {
+    if (!isRecord(item) || !isPropertyName(item['name'])) continue
+    const { name, desired } = item
+    if (seen.has(name) && isRecord(desired) && typeof desired['value'] === 'string' && desired['value'] !== '') doubled.add(name)
+    seen.add(name)
+  }
+  return doubled
 }
 
 /** KubeEdge's manifests write an empty text where they desire nothing (TWN-13): here it cannot be meant. */

@@ -79,9 +79,9 @@ function saySynced({ device, model, hasModel, desired, invalid, status, isRecord
   const pending = [...desired].filter(([property, entry]) => !isRecorded || !isObserved(entry, observedDesired.get(property)))
     .filter(([, entry]) => isRecorded || entry.deleted !== true).map(([property]) => property)
   if (presence !== 'connected' && (pending.length > 0 || !isRecorded)) {
-    const what = pending.length === 0 ? 'and has said nothing of the Device' : `and does not have the desired ${names(pending)}`
-    return ['False', 'NodeUnreachable', presence === 'away' ? `Node ${node} is away, ${what}.`
-      : `There is no Node ${node}, ${what}: join the node, or correct spec.nodeName.`]
+    if (presence === 'absent') return ['False', 'NodeUnreachable', absentText(node)]
+    const what = pending.length === 0 ? 'has said nothing of the Device' : `does not have the desired ${names(pending)}`
+    return ['False', 'NodeUnreachable', `Node ${node} is away, and ${what}.`]
   }
   if (pending.length > 0) return ['False', 'DesiredPending', `Node ${node} has not said yet that it has the desired ${names(pending)}.`]
   return ['True', 'DesiredObserved', `Node ${node} has every desired value.`]
@@ -97,7 +97,7 @@ function sayReachable({ device, status, isRecorded, presence }: DeviceFacts): Sa
   const node = nodeOf(device)
   if (node === undefined) return ['Unknown', 'NodeNotAssigned', 'The Device is at no node: set spec.nodeName.']
   if (presence === 'away') return ['Unknown', 'NodeUnreachable', `Node ${node} is away.`]
-  if (presence === 'absent') return ['Unknown', 'NodeUnreachable', `There is no Node ${node}: join the node, or correct spec.nodeName.`]
+  if (presence === 'absent') return ['Unknown', 'NodeUnreachable', absentText(node)]
   switch (isRecorded ? status['state'] : undefined) {
     case 'online': return ['True', 'DeviceOnline', 'The device says that it is online.']
     case 'ok': return ['True', 'DeviceOk', 'The device says that it is ok.']
@@ -108,11 +108,14 @@ function sayReachable({ device, status, isRecorded, presence }: DeviceFacts): Sa
   }
 }
 
-/** The delta is empty, as far as what is reported comes up to here. */
-function sayInDesiredState({ device, rules, desired, status }: DeviceFacts): Saying {
+const absentText = (node: string): string => `There is no Node ${node}: join the node, or correct spec.nodeName.`
+
+/** The delta is empty, as far as what is reported comes up to here, and nothing is desired that no device can be told. */
+function sayInDesiredState({ device, rules, desired, invalid: notTaken, status }: DeviceFacts): Saying {
   const { reported } = readDeviceStatus(status)
   const kept = propertiesKept(device)
-  const [invalid, differing]: [{ property: string, message: string }[], string[]] = [[], []]
+  const invalid = [...notTaken]
+  const differing: string[] = []
   for (const [property, { value, deleted }] of desired) {
     if (deleted === true || kept.has(property)) continue
     const rule = rules.properties?.get(property)
@@ -120,7 +123,7 @@ function sayInDesiredState({ device, rules, desired, status }: DeviceFacts): Say
     const message = rules.properties !== undefined && rule === undefined ? 'the DeviceModel does not have this property'
       : rule?.access === 'ReadOnly' ? 'the DeviceModel calls it ReadOnly' : 'error' in read ? read.error.message : undefined
     if (message !== undefined) {
-      invalid.push({ property, message })
+      if (!invalid.some(one => one.property === property)) invalid.push({ property, message })
       continue
     }
     const said = reported.get(property)

@@ -225,6 +225,20 @@ describe('conditions', () => {
     await clock.pass(1000)
     expect(saidOf(device())).toEqual(['Synced: False NodeUnreachable', 'Reachable: Unknown NodeUnreachable', 'InDesiredState: True DesiredReported'])
     expect(conditionOf('Reachable')['message']).toContain('no Node nowhere')
+    put({ power: 'on' }, {}, 'nowhere')
+    await clock.pass(1000)
+    expect(conditionOf('Synced')['message']).toBe('There is no Node nowhere: join the node, or correct spec.nodeName.')
+  })
+
+  test('of a value that nobody is told, since the model never allowed it: the device is not as desired', async () => {
+    start()
+    cluster.set(modelPlace('lamp'), () => newModel('lamp', [{ name: 'power', type: 'INT', accessMode: 'ReadWrite' }]))
+    put({ power: 'on' }, { deviceModelRef: { name: 'lamp' } })
+    await clock.pass(1000)
+    expect([saidOf(device()), stamps()]).toEqual([
+      ['Synced: False InvalidDesired', 'Reachable: Unknown StateNotReported', 'InDesiredState: False InvalidDesired'], {}
+    ])
+    expect(conditionOf('InDesiredState')['message']).toBe(conditionOf('Synced')['message'])
   })
 
   test.each([

@@ -20,7 +20,8 @@ export function ownerOf(status: KubeObject): string | undefined {
 
 /**
  * The status with what a node says of the device (TWN-32): what it says nothing of stays, as do members and entries of others;
- * tombstones take away. `isOtherNode`: it was another node's so far, and what that one knew to be desired is not known of this.
+ * tombstones take away. `isOtherNode`: it was another node's so far, and what that one knew to be desired is not known of this, nor
+ * whether this one can reach the device.
  */
 export function nextDeviceStatus(current: JsonObject, twin: Twin, isOtherNode: boolean): JsonObject {
   const listed = Array.isArray(current['twins']) ? current['twins'].filter(isObject) : []
@@ -37,6 +38,7 @@ export function nextDeviceStatus(current: JsonObject, twin: Twin, isOtherNode: b
     return Object.keys(next).length > 1 || (there.has(name) && Object.keys(item).length === 1) ? [next] : []
   })
   const next: JsonObject = { ...current }
+  if (isOtherNode) delete next['state']
   if (twins.length > 0 || listed.length > 0) next['twins'] = twins
   if (twin.state !== undefined) next['state'] = twin.state.value
   if (twin.lastOnlineTime !== undefined) next['lastOnlineTime'] = timestampText(twin.lastOnlineTime)

@@ -348,6 +348,22 @@ describe('a Device that moves (TWN-37)', () => {
     expect(new Map(target.keysFrom('twins', '')).has('default/lamp')).toBe(false)
   })
 
+  test('is reachable as the new node says, which has not heard of it yet', async () => {
+    node.change('lamp', uid, { state: { value: 'online', timestamp: clock.wallMs() } })
+    node.say(target, 'lamp')
+    await clock.pass(1000)
+    expect(saidOf(cluster.at(devicePlace('lamp')))[1]).toBe('Reachable: True DeviceOnline')
+    move()
+    await clock.pass(1000)
+    expect(saidOf(cluster.at(devicePlace('lamp')))[1]).toBe('Reachable: Unknown StateNotReported')
+    const second = cloud.targets.of(other)
+    await second.digest('twins')
+    theirs.report('lamp', uid, { power: 'off' })
+    theirs.say(second, 'lamp')
+    await clock.pass(1000)
+    expect([saidOf(cluster.at(devicePlace('lamp')))[1], recordingNode(shown())]).toEqual(['Reachable: Unknown StateNotReported', 'edge-2'])
+  })
+
   test('takes no late word of the old node, also where the watch lags', async () => {
     const second = cloud.targets.of(other)
     await second.digest('twins')
