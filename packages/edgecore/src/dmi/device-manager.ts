@@ -64,6 +64,7 @@ export class DeviceManager {
   readonly #registering = new Map<string, MapperRegistration>()
   readonly #unsubscribe: () => void
   #callsWaiting = 0
+  #closed = false
 
   constructor(options: DeviceManagerOptions, components: DeviceManagerComponents) {
     this.#options = options
@@ -91,6 +92,7 @@ export class DeviceManager {
 
   /** Tells nobody any more; resolves when what waits for its commit is answered, or its connection is gone. */
   async close(): Promise<void> {
+    this.#closed = true
     this.#unsubscribe()
     for (const queue of this.#queues.values()) queue.close()
     await new Promise<void>(resolve => { this.#server.tryShutdown(() => resolve()) })
@@ -242,6 +244,8 @@ export class DeviceManager {
   #begin(registration: MapperRegistration, answered: ReadonlyMap<TellingKey, string> | undefined): void {
     const { protocol } = registration
     const { memory, counters, clock, random, log } = this.#components
+    // It is remembered, and called after the next start.
+    if (this.#closed) return
     this.#queues.get(protocol)?.close()
     const { callTimeoutMs, callsMax } = this.#options
     this.#queues.set(protocol, new MapperQueue(registration, this.#devicesOf(protocol), answered, { callsMax }, {

@@ -385,6 +385,29 @@ test('one mapper too many takes the place of one without devices', async () => {
     .toEqual(['RESOURCE_EXHAUSTED', expect.stringContaining('DMI_MAPPERS_TOO_MANY')])
 })
 
+test('a mapper whose registration is durable while the daemon stops is answered, and not called', async () => {
+  const folder = await temporaryFolder()
+  const store = new HeldStore()
+  const node = await startNode(folder, store)
+  await node.receive({ 'default/pump': device('default/pump', { spec: { protocol: { protocolName: 'modbus' } } }) })
+  const mapper = await startMapper(folder)
+  store.isHolding = true
+  const answer = client(node.socket)(manager.mapperRegister, { mapper: mapperInfo(mapper.address) })
+  await until('it waits for the disk', () => store.held.length === 1)
+  const stopped = node.stop()
+  store.isHolding = false
+  for (const go of store.held.splice(0)) go()
+  await answer
+  await stopped
+  // As long as a call would take: a mapper of another node, told after it.
+  const other = await startNode(await temporaryFolder())
+  await other.receive({ 'default/pump': device('default/pump', { spec: { protocol: { protocolName: 'modbus' } } }) })
+  const otherMapper = await startMapper(await temporaryFolder())
+  await client(other.socket)(manager.mapperRegister, { mapper: mapperInfo(otherMapper.address) })
+  await until('the other one is called', () => otherMapper.calls.length > 0)
+  expect(mapper.calls).toEqual([])
+})
+
 test('L8: as many mappers as are kept, also where more register while the disk is slow', async () => {
   const store = new HeldStore()
   const node = await startNode(await temporaryFolder(), store)
