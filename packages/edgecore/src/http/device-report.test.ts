@@ -43,9 +43,9 @@ test('a device that calls is answered after the commit, with the properties that
   const site = await openSite((id, body) => {
     taken.push(`${id} ${body}`)
     queueMicrotask(() => settle())
-    return { properties: ['open'], commit }
+    return { properties: ['open'], problems: [{ property: 'level', reason: 'no number' }], commit }
   })
-  expect(await site.post(path, '{"open":true}')).toMatchObject({ status: 200, body: { properties: ['open'] } })
+  expect(await site.post(path, '{"open":true}')).toMatchObject({ status: 200, body: { properties: ['open'], problems: [{ property: 'level', reason: 'no number' }] } })
   expect(taken).toEqual(['default/door-1 {"open":true}'])
 })
 
@@ -53,7 +53,7 @@ test('a commit that failed is no 200', async () => {
   const { commit, settle } = held()
   const site = await openSite(() => {
     queueMicrotask(() => settle(new Error('no such luck')))
-    return { properties: ['open'], commit }
+    return { properties: ['open'], problems: [{ property: 'level', reason: 'no number' }], commit }
   })
   expect(await site.post(path)).toMatchObject({ status: 503, retryAfter: '1', body: { code: 'STORE_FAILED' } })
 })

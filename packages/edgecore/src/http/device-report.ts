@@ -18,8 +18,8 @@ export interface DeviceReportComponents {
 
 /**
  * `POST /v1/devices/{ns}/{name}/report`: a device of protocol `http` calls with what it says, in its own words; its visitors
- * read them (docs/spec/mappers.md). 200 with `{"properties":[…]}`, those that were found in it, once they are durable
- * (L1). Refusals are problem documents with a `code`: 404, 413, 415, 503 with Retry-After.
+ * read them (docs/spec/mappers.md). 200 with `{"properties":[…],"problems":[…]}`: those that were found in it and are durable
+ * (L1), and what was not taken, with the reason. Refusals are problem documents with a `code`: 404, 413, 415, 503 with Retry-After.
  */
 export function deviceReportRoute(options: { readonly bodyBytesMax: number }, components: DeviceReportComponents): HttpRoute {
   const { reports, clock, refused, onAck } = components
@@ -37,14 +37,14 @@ export function deviceReportRoute(options: { readonly bodyBytesMax: number }, co
         throw outboxRefusal(error)
       }
       if (report === undefined) throw unknown(id)
-      const { commit, properties } = report
+      const { commit, properties, problems } = report
       if (commit !== undefined) {
         await new Promise<void>((resolve, reject) => {
           commit.onDurable(error => { if (error === undefined) resolve(); else reject(storeRefusal(error)) })
         })
       }
       onAck?.(clock.monotonicMs() - startMs)
-      return jsonReply({ properties })
+      return jsonReply({ properties, problems })
     }
   }, refused)
 }

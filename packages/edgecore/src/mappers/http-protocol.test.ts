@@ -179,5 +179,22 @@ describe('the mapper for HTTP', () => {
     await new Promise<void>(resolve => { taken!.commit!.onDurable(() => resolve()) })
     expect([played.reported('plug'), played.twin('plug').twin.state?.value]).toEqual([{ power: true }, 'online'])
     expect(protocol.take('default/lamp' as DeviceId, Buffer.from('{}'))).toBeUndefined()
+    expect(protocol.take('default/plug' as DeviceId, Buffer.from('{"state":"dim"}'))).toMatchObject({
+      properties: [], problems: [{ property: 'power', reason: expect.stringContaining('the webhook: expected') as string }]
+    })
+    expect(protocol.take('default/plug' as DeviceId, Buffer.from('{"state":'))!.problems).toEqual(
+      [{ property: 'power', reason: 'the webhook: expected JSON, since the visitor has a pointer, got {"state":' }])
+  })
+
+  test('a device that calls is told of a value that its model does not allow, and the others are stored', async () => {
+    await using played = await play(openSite)
+    const { protocol } = played.fixture as Site
+    await played.receive({ plug: ['power', 'level'] }, {}, {
+      power: { webhook: true, pointer: '/power' }, level: { webhook: true, pointer: '/level' }
+    })
+    const taken = protocol.take('default/plug' as DeviceId, Buffer.from('{"power":true,"level":"high"}'))
+    expect(taken).toMatchObject({ properties: ['power'], problems: [{ property: 'level', reason: expect.stringContaining('"high"') as string }] })
+    await new Promise<void>(resolve => { taken!.commit!.onDurable(() => resolve()) })
+    expect(played.reported('plug')).toEqual({ power: true })
   })
 })

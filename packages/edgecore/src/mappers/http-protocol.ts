@@ -78,8 +78,10 @@ const backoffBaseMs = 1000
 
 /** What a device sent of its own accord. */
 export interface DeviceReport {
-  /** Properties that its visitors found in it. */
+  /** Properties that its visitors found in it, and that were stored. */
   readonly properties: readonly string[]
+  /** What could not be read or stored, and why; without a property: the device as a whole. */
+  readonly problems: readonly { readonly property?: string, readonly reason: string }[]
   /** What the answer waits for; undefined: nothing. */
   readonly commit: Commit | undefined
 }
@@ -193,9 +195,15 @@ class HttpDevice implements DeviceMapper {
 
   takeReport(body: Buffer): DeviceReport {
     const hooked = [...this.#properties.values()].filter(({ webhook }) => webhook)
-    const values = this.#read(hooked, 'the webhook', new JsonPayload(body))
-    const reported = values.size === 0 ? undefined : this.#host.report(values)
-    return { properties: [...values.keys()], commit: this.#host.reportState('online') ?? reported }
+    const problems: { property?: string, reason: string }[] = []
+    const values = this.#read(hooked, 'the webhook', new JsonPayload(body), (property, reason) => { problems.push({ property, reason }) })
+    const taken = new Set(values.keys())
+    const reported = values.size === 0 ? undefined : this.#host.report(values, (property, reason) => {
+      problems.push({ ...property !== undefined && { property }, reason })
+      if (property === undefined) taken.clear()
+      else taken.delete(property)
+    })
+    return { properties: [...taken], problems, commit: this.#host.reportState('online') ?? reported }
   }
 
   close(): void {
@@ -286,18 +294,24 @@ class HttpDevice implements DeviceMapper {
     }
   }
 
-  #read(properties: readonly HttpProperty[], where: string, document: JsonPayload): Map<string, Json> {
+  #read(
+    properties: readonly HttpProperty[], where: string, document: JsonPayload, onProblem?: (property: string, reason: string) => void
+  ): Map<string, Json> {
     const values = new Map<string, Json>()
+    const problem = (name: string, reason: string): void => {
+      this.#host.problem(name, reason)
+      onProblem?.(name, reason)
+    }
     for (const { property: { name }, pointer, conversion } of properties) {
       if (pointer !== undefined && document.value === undefined) {
-        this.#host.problem(name, `${where}: expected JSON, since the visitor has a pointer, got ${shown(document.text)}`)
+        problem(name, `${where}: expected JSON, since the visitor has a pointer, got ${shown(document.text)}`)
         continue
       }
       const raw = pointer === undefined ? document.text : valueAt(document.value!, pointer)
       if (raw === undefined || raw === null) continue
       const value = fromDevice(raw, conversion)
       if (value !== undefined) values.set(name, value)
-      else this.#host.problem(name, `${where}: expected ${describeConversion(conversion!)}, got ${shown(JSON.stringify(raw))}`)
+      else problem(name, `${where}: expected ${describeConversion(conversion!)}, got ${shown(JSON.stringify(raw))}`)
     }
     return values
   }

@@ -65,9 +65,10 @@ export interface DeviceHost {
   /**
    * What the device says, one write for all. Values that the twin refuses are left out, shown as problems of their
    * properties, and the others stored; null says nothing. Returns what an acknowledgement waits for; undefined: nothing.
+   * `onRefused` is told of each that is left out (undefined: of all), for who has somebody to tell.
    * Throws HoldfastError `DISK_FULL` or `STORE_FAILED` where nothing can be stored now.
    */
-  report(values: ReadonlyMap<string, Json>): Commit | undefined
+  report(values: ReadonlyMap<string, Json>, onRefused?: (property: string | undefined, reason: string) => void): Commit | undefined
   /** As `report`. */
   reportState(state: DeviceState): Commit | undefined
   /** Something that the device said cannot be taken: shown until the property is reported. Undefined: of the whole device. */

@@ -123,7 +123,7 @@ export class ServedDevice implements DeviceHost {
 
   // ── for the mapper ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-  report(values: ReadonlyMap<string, Json>): Commit | undefined {
+  report(values: ReadonlyMap<string, Json>, onRefused?: (property: string | undefined, reason: string) => void): Commit | undefined {
     const writes = new Map<string, PropertyWrite>()
     for (const [property, value] of values) if (value !== null) writes.set(property, { value })
     this.#components.counters.reports++
@@ -133,6 +133,7 @@ export class ServedDevice implements DeviceHost {
       if (refused instanceof TwinRefused) {
         const { property, message } = refused.refusal
         this.problem(property, message)
+        onRefused?.(property, message)
         if (property === undefined || !writes.delete(property)) return undefined
         continue
       }
