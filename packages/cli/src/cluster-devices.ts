@@ -82,7 +82,7 @@ export class ClusterDevices implements DevicePlace {
       const isSeen = synced !== undefined && synced.observedGeneration >= generation
       const refused = values.find(({ property }) => ownDesired(view, property)?.version === null)
       if (isSeen && refused !== undefined && synced.reason === 'InvalidDesired') {
-        throw notAllowed(`${synced.message} It stays in the Device, and no device is told, until it is set to something else.`)
+        throw notAllowed(`${synced.message} It stays in the Device, and no device is told of it, until it is set to something else.`)
       }
       if (isSeen && refused === undefined || this.#clock.monotonicMs() >= deadlineMs) return view
       await wait(this.#clock, stampPollMs, signal)

@@ -49,10 +49,18 @@ describe('a twin in the cloud', () => {
     ['has reached the node', stamped, { observedDesired: observed }, [], 'no: the device has not reported the desired value'],
     ['is reported', stamped, { observedDesired: observed, reported: { value: '7' } }, [], 'yes'],
     ['is reported in another way of writing', stamped, { observedDesired: observed, reported: { value: '7.0' } },
-      [condition('InDesiredState', 'True', 'DesiredReported')], 'yes']
+      [condition('InDesiredState', 'True', 'DesiredReported')], 'yes'],
+    ['is reported, but not allowed any more', stamped, { observedDesired: observed, reported: { value: '7' } },
+      [condition('InDesiredState', 'False', 'InvalidDesired', 'Property "level": too much.')], 'no: Property "level": too much.'],
+    ['is reported, where another one is not allowed', stamped, { observedDesired: observed, reported: { value: '7' } },
+      [condition('InDesiredState', 'False', 'InvalidDesired', 'Property "mode": too much.')], 'yes']
   ])('says of a desired value that it %s', (_, annotation, twin, conditions, sync) => {
     const status = twin === undefined ? undefined : statusOf({ propertyName: 'level', ...twin })
     expect(twinView(device([level], { annotation, conditions }), status).properties['level']!.sync).toBe(sync)
+  })
+
+  it('is of the first place that lists the property, as for cloudcore', () => {
+    expect(twinView(device([{ name: 'level' }, level]), undefined).properties).toEqual({})
   })
 
   it.each<unknown>([
@@ -65,12 +73,14 @@ describe('a twin in the cloud', () => {
 })
 
 it('a row says why not', () => {
-  const conditions = [condition('Synced', 'False', 'NodeUnreachable'), condition('InDesiredState', 'Unknown', 'X')]
+  const conditions = [
+    condition('Synced', 'False', 'NodeUnreachable'), condition('Reachable', 'Unknown', 'NodeUnreachable'), condition('InDesiredState', 'Unknown', 'X')
+  ]
   expect(deviceRow(device([], { conditions }), statusOf())).toEqual({
     device: 'default/plug', node: 'edge-1', model: 'plugs', state: 'online', lastOnlineTime: '2027-01-15T08:00:00Z',
-    synced: 'no, NodeUnreachable', inDesiredState: 'not known, X', created: '2027-01-01T00:00:00Z'
+    isNodeAway: true, synced: 'no, NodeUnreachable', inDesiredState: 'not known, X', created: '2027-01-01T00:00:00Z'
   })
-  expect(deviceRow(device([]), undefined)).toMatchObject({ state: null, synced: null, inDesiredState: null })
+  expect(deviceRow(device([]), undefined)).toMatchObject({ state: null, isNodeAway: false, synced: null, inDesiredState: null })
 })
 
 describe('properties with desired values', () => {

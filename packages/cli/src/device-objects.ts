@@ -39,14 +39,14 @@ export function twinView(device: KubeObject, status: KubeObject | undefined): Tw
       const reported = reportedOf(twins.get(name), recordedNode)
       if (wanted === undefined && reported === undefined) return []
       const sync = wanted === undefined ? ''
-        : syncOf(wanted, recordOf(twins.get(name)?.['observedDesired']), reported, conditions)
+        : syncOf(name, wanted, recordOf(twins.get(name)?.['observedDesired']), reported, conditions)
       return [[name, { ...wanted !== undefined && { desired: wanted }, ...reported !== undefined && { reported }, sync }]]
     }))
   }
 }
 
 function syncOf(
-  desired: TwinEntry, observed: KubeObject, reported: TwinEntry | undefined, conditions: readonly DeviceCondition[]
+  name: string, desired: TwinEntry, observed: KubeObject, reported: TwinEntry | undefined, conditions: readonly DeviceCondition[]
 ): string {
   const invalid = conditions.find(({ status, reason }) => status === 'False' && reason === 'InvalidDesired')
   if (desired.version === null) return `no: ${invalid === undefined ? 'cloudcore has not taken it over yet' : invalid.message}`
@@ -54,6 +54,8 @@ function syncOf(
     const synced = conditions.find(({ type, status }) => type === 'Synced' && status === 'False')
     return `no: the node does not have it yet${synced === undefined ? '' : ` (${synced.reason})`}`
   }
+  // It was stamped while the model allowed it (TWN-25); the first of those is named in quotes.
+  if (invalid?.message.includes(JSON.stringify(name)) === true) return `no: ${invalid.message}`
   const isMet = reported?.value === desired.value
     || conditions.some(({ type, status }) => type === 'InDesiredState' && status === 'True')
   return isMet ? 'yes' : 'no: the device has not reported the desired value'
@@ -70,12 +72,15 @@ function conditionsOf({ status }: KubeObject): readonly DeviceCondition[] {
 
 const annotationsOf = (object: KubeObject | undefined): KubeObject => recordOf(recordOf(object?.['metadata'])['annotations'])
 
-/** Desired values of the spec, with their versions where cloudcore has stamped them (TWN-13). */
+/** Desired values of the spec, with their versions where cloudcore has stamped them (TWN-13); of a property listed twice the first counts. */
 function desiredOf(device: KubeObject): ReadonlyMap<string, TwinEntry> {
   const stamps = stampsOf(device)
+  const seen = new Set<string>()
   return new Map(recordsOf(recordOf(device['spec'])['properties']).flatMap(({ name, desired }): [string, TwinEntry][] => {
     const { value } = recordOf(desired)
-    if (typeof name !== 'string' || typeof value !== 'string') return []
+    if (typeof name !== 'string' || seen.has(name)) return []
+    seen.add(name)
+    if (typeof value !== 'string') return []
     const stamp = stamps.get(name)
     const version = stamp?.hash === hashOf(value) ? stamp.version : null
     return [[name, { value, version, ...writtenBy(version) }]]
@@ -127,6 +132,7 @@ export function deviceRow(device: KubeObject, status: KubeObject | undefined): D
   }
   return {
     device: deviceId(device), node, model, state, lastOnlineTime,
+    isNodeAway: conditions.some(({ type, reason }) => type === 'Reachable' && reason === 'NodeUnreachable'),
     synced: saying('Synced'), inDesiredState: saying('InDesiredState'),
     created: textOf(recordOf(device['metadata'])['creationTimestamp'])
   }

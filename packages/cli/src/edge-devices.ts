@@ -124,7 +124,7 @@ function rowOf(summary: DeviceSummary): DeviceRow {
     ...invalid.length === 0 ? [] : [`not allowed: ${invalid.join(', ')}`]
   ]
   return {
-    device: id, node: null, model, state, lastOnlineTime, synced: null, created: creationTimestamp,
+    device: id, node: null, model, state, lastOnlineTime, isNodeAway: false, synced: null, created: creationTimestamp,
     inDesiredState: inDesiredState ? 'yes' : `no, ${why.join('; ')}`
   }
 }

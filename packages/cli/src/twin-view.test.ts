@@ -20,7 +20,7 @@ describe('a twin for people', () => {
 device  default/plug
 node    edge-1
 model   -
-state   online, last online 12 s ago
+state   online, said 12 s ago
 Synced  no, NodeUnreachable: Node edge-1 is away. (since 12 s)
 
 PROPERTY  SECTION   VALUE                  WRITER  WRITTEN   VERSION             IN SYNC
@@ -32,7 +32,7 @@ name      reported  <7 B: 611b5b33316d62>  edge-1  12 s ago  1.0.cloud/0000000c
 
   it('has no table without properties, and says on the node whether it is in the desired state', () => {
     expect(renderTwin({ ...view, node: null, conditions: [], properties: {} }, ageMs)).toBe(
-      'device            default/plug\nmodel             -\nstate             online, last online 12 s ago\nin desired state  no\n\nno properties yet\n')
+      'device            default/plug\nmodel             -\nstate             online, said 12 s ago\nin desired state  no\n\nno properties yet\n')
   })
 
   it.each<[unknown, string]>([
@@ -60,10 +60,12 @@ describe('changes of a twin', () => {
 
 it('devices are a table, with what the place knows', () => {
   const row = {
-    device: 'default/plug', node: 'edge-1', model: 'plugs', state: null, lastOnlineTime: null, synced: 'yes', inDesiredState: 'no, DesiredPending', created: timestamp
+    device: 'default/plug', node: 'edge-1', model: 'plugs', state: null, lastOnlineTime: null, isNodeAway: true, synced: 'yes',
+    inDesiredState: 'no, DesiredPending', created: timestamp
   }
   expect(renderDevices([row], 'cloud', ageMs)).toBe('DEVICE        NODE    MODEL  STATE  SYNCED  IN DESIRED STATE    AGE\n' +
     'default/plug  edge-1  plugs  -      yes     no, DesiredPending  12 s\n')
+  expect(renderDevices([{ ...row, state: 'online' }], 'cloud', ageMs)).toContain(' online, node away  yes ')
   expect(renderDevices([row], 'edge', ageMs)).toBe('DEVICE        MODEL  STATE  IN DESIRED STATE    AGE\n' +
     'default/plug  plugs  -      no, DesiredPending  12 s\n')
 })

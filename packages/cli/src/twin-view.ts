@@ -53,6 +53,8 @@ export interface DeviceRow {
   readonly model: string | null
   readonly state: string | null
   readonly lastOnlineTime: string | null
+  /** The state is what the node said last, and it is away. */
+  readonly isNodeAway: boolean
   /** Whether the node has what is desired: `yes`, or why not. Null on the node. */
   readonly synced: string | null
   /** Whether the device does as desired: `yes`, or why not. */
@@ -68,7 +70,7 @@ export function renderDevices(rows: readonly DeviceRow[], place: 'cloud' | 'edge
     { title: 'DEVICE', of: (row: DeviceRow) => row.device },
     ...place === 'edge' ? [] : [{ title: 'NODE', of: (row: DeviceRow) => row.node }],
     { title: 'MODEL', of: (row: DeviceRow) => row.model },
-    { title: 'STATE', of: (row: DeviceRow) => row.state },
+    { title: 'STATE', of: (row: DeviceRow) => row.isNodeAway && row.state !== null ? `${row.state}, node away` : row.state },
     ...place === 'edge' ? [] : [{ title: 'SYNCED', of: (row: DeviceRow) => row.synced }],
     { title: 'IN DESIRED STATE', of: (row: DeviceRow) => row.inDesiredState },
     { title: 'AGE', of: (row: DeviceRow) => row.created === null ? null : formatAge(ageMs(row.created)) }
@@ -141,7 +143,8 @@ export function valueText(value: unknown): string {
 const cellText = (text: string | null): string => text === null || text === '' ? '-' : payloadText(Buffer.from(text))
 
 function stateText({ state, lastOnlineTime }: TwinView, ageMs: AgeMs): string {
-  const online = lastOnlineTime === null ? '' : `, last online ${agoText(lastOnlineTime, ageMs)}`
+  const word = state === 'online' || state === 'ok' ? 'said' : 'last online'
+  const online = lastOnlineTime === null ? '' : `, ${word} ${agoText(lastOnlineTime, ageMs)}`
   return (state === null ? 'not said yet' : cellText(state)) + online
 }
 
