@@ -13,12 +13,18 @@ export interface Clock {
   soon(task: () => void): void
 }
 
-/** The machine's clock. Timers keep the process alive unless `unref` is asked for. */
+/** 24.8 days: of a longer delay Node makes 1 ms. */
+const delayMaxMs = 2 ** 31 - 1
+
+/**
+ * The machine's clock. Timers keep the process alive unless `unref` is asked for. A delay past 24.8 days counts as that: whoever
+ * waits for longer looks at the time, and waits on.
+ */
 export class SystemClock implements Clock {
   wallMs(): number { return Date.now() }
   monotonicMs(): number { return performance.now() }
   after(delayMs: number, task: () => void): Timer {
-    const handle = setTimeout(task, delayMs)
+    const handle = setTimeout(task, Math.min(delayMs, delayMaxMs))
     return { cancel: () => clearTimeout(handle) }
   }
   soon(task: () => void): void { setImmediate(task) }

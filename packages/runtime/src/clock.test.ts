@@ -1,0 +1,11 @@
+import { expect, test } from 'vitest'
+import { SystemClock, wait } from './clock.ts'
+
+test('a delay that no timer takes does not run out at once', async () => {
+  const clock = new SystemClock()
+  const ran: number[] = []
+  const timers = [2 ** 31, 1e10, Infinity].map(delayMs => clock.after(delayMs, () => { ran.push(delayMs) }))
+  await wait(clock, 20)
+  for (const timer of timers) timer.cancel()
+  expect(ran).toEqual([])
+})
