@@ -1,8 +1,7 @@
 import { planOfClass } from './plan.ts'
 import { simulate } from './simulation.ts'
 
-// Runs seeds one after the other and stops at the first that fails: `node test/sim/main.ts FIRST COUNT`; with CLASS in
-// the
+// Runs seeds one after the other and stops at the first that fails: `node test/sim/main.ts FIRST COUNT`; with CLASS in the
 // environment, only those of that class.
 const [first = '1', count = '1'] = process.argv.slice(2)
 const { CLASS: onlyClass } = process.env

@@ -10,7 +10,7 @@ import { simulate } from './simulation.ts'
 const run = promisify(execFile)
 const root = dirname(dirname(import.meta.dirname))
 const patches = (await readdir(join(import.meta.dirname, 'mutants'))).filter(name => name.endsWith('.patch')).toSorted()
-/** A mutant has to be found within so many seeds of the class that its patch names, or by the tests that it names. */
+/** A mutant has to be found within so many seeds of the class that its patch names, from the one it names on, or by the tests that it names. */
 const seedsMax = 80
 const runMsMax = 300_000
 
@@ -35,10 +35,10 @@ async function copySources(target: string): Promise<void> {
 }
 
 /** Runs seeds of a class until one fails; the line that says which, or undefined where none did. */
-async function firstFailure(source: string, faultClass: string): Promise<string | undefined> {
+async function firstFailure(source: string, faultClass: string, firstSeed: number): Promise<string | undefined> {
   const environment = { PATH: process.env['PATH'], QUIET: '1', CLASS: faultClass }
   try {
-    await run(process.execPath, ['test/sim/main.ts', '1', String(seedsMax)], { cwd: source, env: environment,
+    await run(process.execPath, ['test/sim/main.ts', String(firstSeed), String(seedsMax)], { cwd: source, env: environment,
       timeout: runMsMax })
     return undefined
   } catch (error) {
@@ -80,13 +80,13 @@ for (const [i, patch] of patches.entries()) {
       await run('git', ['apply', '-p1', join(import.meta.dirname, 'mutants', patch)], { cwd: source,
         env: { ...process.env, GIT_CEILING_DIRECTORIES: folder } })
       const [why, named] = (await readFile(join(import.meta.dirname, 'mutants', patch), 'utf8')).split('\n')
-      const [, kind, where = ''] = /^(Seeds|Tests): (\S+)$/.exec(named!)!
+      const [, kind, where = '', first = '1'] = /^(Seeds|Tests): (\S+)(?: from (\d+))?$/.exec(named!)!
       if (kind === 'Tests') {
         expect(await testFails(source, where), `${where} passed although: ${why}`).toBe(true)
         return
       }
       const faultClass = where
-      const failure = await firstFailure(source, faultClass)
+      const failure = await firstFailure(source, faultClass, Number(first))
       expect(failure ?? 'no seed failed',
         `${seedsMax} seeds passed although: ${why}`).toMatch(/^seed \d+ \([a-z-]+\) failed/)
       const seed = Number(/^seed (\d+)/.exec(failure!)![1])

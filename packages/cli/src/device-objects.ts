@@ -72,7 +72,10 @@ function conditionsOf({ status }: KubeObject): readonly DeviceCondition[] {
 
 const annotationsOf = (object: KubeObject | undefined): KubeObject => recordOf(recordOf(object?.['metadata'])['annotations'])
 
-/** Desired values of the spec, with their versions where cloudcore has stamped them (TWN-13); of a property listed twice the first counts. */
+/**
+ * Desired values of the spec, with their versions where cloudcore has stamped them (TWN-13). Of a property that is listed twice
+ * the first counts.
+ */
 function desiredOf(device: KubeObject): ReadonlyMap<string, TwinEntry> {
   const stamps = stampsOf(device)
   const seen = new Set<string>()
