@@ -323,8 +323,8 @@ describe('a Device that moves (TWN-37)', () => {
     expect(saidOf(cluster.at(devicePlace('lamp')))[0]).toBe('Synced: True DesiredObserved')
   })
 
-  const move = (): void => {
-    change(devicePlace('lamp'), device => ({ ...device, spec: { ...device['spec'] as JsonObject, nodeName: 'edge-2' } }))
+  const move = (nodeName = 'edge-2'): void => {
+    change(devicePlace('lamp'), device => ({ ...device, spec: { ...device['spec'] as JsonObject, nodeName } }))
   }
 
   test('keeps what the old node said last until the new one says others; what the old one knew to be desired does not count', async () => {
@@ -346,6 +346,24 @@ describe('a Device that moves (TWN-37)', () => {
     await clock.pass(1000)
     expect(saidOf(cluster.at(devicePlace('lamp')))[0]).toBe('Synced: True DesiredObserved')
     expect(new Map(target.keysFrom('twins', '')).has('default/lamp')).toBe(false)
+  })
+
+  test('and back, before the old node saw that it was gone: what that one says is asked for again', async () => {
+    move()
+    const second = cloud.targets.of(other)
+    await second.digest('twins')
+    theirs.report('lamp', uid, { power: 'off' })
+    theirs.say(second, 'lamp')
+    await clock.pass(1000)
+    expect([record(), compared]).toEqual([recorded(theirs), []])
+    move('edge-1')
+    await clock.pass(10_000)
+    expect(compared).toEqual(['twins'])
+    await target.digest('twins')
+    expect(new Map(target.keysFrom('twins', '')).has('default/lamp')).toBe(false)
+    node.say(target, 'lamp')
+    await clock.pass(1000)
+    expect(record()).toEqual(recorded())
   })
 
   test('is reachable as the new node says, which has not heard of it yet', async () => {

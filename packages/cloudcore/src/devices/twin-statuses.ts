@@ -31,7 +31,7 @@ export function twinStatuses(components: TwinStatusesComponents): UpCollection {
   const { deviceStatuses, devices, deviceModels, writer, log } = components
   const route = new StatusRoute(kindName(kubeKinds.deviceStatuses), log)
   return {
-    name: 'twins', informer: deviceStatuses, references: [devices, deviceModels], writer, waitsForObjects: false,
+    name: 'twins', informer: deviceStatuses, references: [devices, deviceModels], owners: devices, writer, waitsForObjects: false,
     nodeOf: recordingNode,
     isExpected: (node, key) => nodeOf(devices.get(key)) === node,
     read: (node, key, version, value) => {

@@ -24,6 +24,11 @@ export interface UpCollection {
   readonly informer: Informer
   /** Of what else items are decided by: none is taken before these have synced, too. */
   readonly references: readonly Informer[]
+  /**
+   * Of the objects whose node says the items, where these can move: what a node says is the record no more once another node had
+   * the object, and a node that was given it back before it saw that it was gone does not say it again by itself.
+   */
+  readonly owners?: Informer
   readonly writer: StatusWriter
   /** An item that meets no object is kept until there is one: a node may say it before the object is made. */
   readonly waitsForObjects: boolean

@@ -6,7 +6,7 @@ import type { StateBatch, StateTarget } from '@holdfast/sync'
 import { isLateVersion, objectKey, versionText } from './status-document.ts'
 import { statusLimits } from './status-limits.ts'
 import type { StatusOutcome, StatusWrite } from './status-writer.ts'
-import { recordOf } from './up-collection.ts'
+import { nodeOf, recordOf } from './up-collection.ts'
 import type { UpCollection, UpItem } from './up-collection.ts'
 
 export interface UpTargetsComponents {
@@ -55,7 +55,13 @@ export class UpTargets {
         },
         onPosition
       }),
-      ...collection.references.map(informer => informer.subscribe({ onPosition }))
+      ...collection.references.map(informer => informer.subscribe({ onPosition })),
+      ...collection.owners === undefined ? [] : [collection.owners.subscribe({
+        onChange: (before, after) => {
+          const [from, to] = [nodeOf(before), nodeOf(after)]
+          if (from !== undefined && to !== undefined && from !== to) this.#targets.get(to as NodeName)?.movedHere(collection)
+        }
+      })]
     ])
   }
 
@@ -235,6 +241,9 @@ class UpTarget implements StateTarget {
     held.unseen.delete(key)
     this.#compare(held)
   }
+
+  /** An object was another node's. */
+  movedHere({ name }: UpCollection): void { this.#compare(this.#held.get(name)!) }
 
   /** Tells the digests that can be told. True where none is waited for any more. */
   look(): boolean {
