@@ -1,4 +1,4 @@
-import { HybridClock, desiredAnnotation, emptyTwin } from '@holdfast/device-twin'
+import { HybridClock, desiredAnnotation, emptyTwin, readRules } from '@holdfast/device-twin'
 import type { Entry, Twin } from '@holdfast/device-twin'
 import type { KubeObject } from '@holdfast/kube-api'
 import { silentLog } from '@holdfast/runtime'
@@ -106,11 +106,13 @@ const entry = fc.record({
 const entries = fc.dictionary(fc.constantFrom('p', 'q', 'long name'), entry).map(one => new Map(Object.entries(one)))
 
 test('whatever is in a DeviceStatus: an item goes into it, twice is as once, and others\' members stay', () => {
-  fc.assert(fc.property(statusMembers, entries, entries, fc.boolean(), (current, reported, desired, isOtherNode) => {
+  fc.assert(fc.property(statusMembers, entries, entries, fc.boolean(), fc.boolean(), (current, reported, desired, isOtherNode, hasModel) => {
     const twin: Twin = { ...emptyTwin, reported, desired }
     const before = statusOf({ apiVersion: '', kind: '', metadata: {}, status: current })
-    const next = nextDeviceStatus(before, twin, isOtherNode)
-    expect(sameJson(nextDeviceStatus(next, twin, false), next)).toBe(true)
+    const model = { spec: { properties: [{ name: 'p', type: 'DOUBLE' }, { name: 'q', type: 'STRING' }] } }
+    const rules = readRules({ device: {}, model: hasModel ? model : undefined, freshnessMs: 0 })
+    const next = nextDeviceStatus(before, twin, isOtherNode, rules)
+    expect(sameJson(nextDeviceStatus(next, twin, false, rules), next)).toBe(true)
     expect(sameJson(next['extensions'], before['extensions'])).toBe(true)
   }), { numRuns: runs })
 })

@@ -61,12 +61,12 @@ export class DevicePlanner {
     const node = nodeOf(device)
     const status = own === undefined ? {} : statusOf(own)
     const isRecorded = node !== undefined && recordingNode(own) === node
-    return { status, isRecorded, desired: isRecorded ? this.#observedEntries(status, this.#rulesOf(device).rules) : undefined }
+    return { status, isRecorded, desired: isRecorded ? this.#observedEntries(status, this.rulesOf(device).rules) : undefined }
   }
 
   plan(device: KubeObject, { status, isRecorded, desired: reported }: DeviceReport): DevicePlan {
     const { clock, hybridClock } = this.#components
-    const { model, hasModel, rules } = this.#rulesOf(device)
+    const { model, hasModel, rules } = this.rulesOf(device)
     const nowMs = clock.wallMs()
     const { properties, annotation, changed, invalid } = reconcileDesired({
       device, rules, node: reported, clock: hybridClock, nowMs, hash
@@ -122,7 +122,8 @@ export class DevicePlanner {
     return this.#route.at === 'subresource' ? generation : generation + 1
   }
 
-  #rulesOf(device: KubeObject): { readonly model: string | undefined, readonly hasModel: boolean, readonly rules: DeviceRules } {
+  /** What the model that the Device names says, as far as it is known here. */
+  rulesOf(device: KubeObject): { readonly model: string | undefined, readonly hasModel: boolean, readonly rules: DeviceRules } {
     const name = modelOf(device)
     const model = name === undefined ? undefined : this.#components.deviceModels.get(`${device.metadata.namespace}/${name}`)
     return { model: name, hasModel: model !== undefined, rules: readRules({ device, model, freshnessMs: 0 }) }

@@ -1,5 +1,5 @@
 import { formatVersion, parseVersion, textOf, typeNameOf } from '@holdfast/device-twin'
-import type { Entry, Twin, Version } from '@holdfast/device-twin'
+import type { DeviceRules, Entry, Twin, Version } from '@holdfast/device-twin'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import { formatTimestamp } from '@holdfast/runtime'
 import { groupVersion, kubeKinds } from '../kube/kube-kinds.ts'
@@ -21,9 +21,10 @@ export function ownerOf(status: KubeObject): string | undefined {
 /**
  * The status with what a node says of the device (TWN-32): what it says nothing of stays, as do members and entries of others;
  * tombstones take away. `isOtherNode`: it was another node's so far, and what that one knew to be desired is not known of this, nor
- * whether this one can reach the device.
+ * whether this one can reach the device. A value whose sender gave it no type has that of the model, so that it does not change with
+ * the value.
  */
-export function nextDeviceStatus(current: JsonObject, twin: Twin, isOtherNode: boolean): JsonObject {
+export function nextDeviceStatus(current: JsonObject, twin: Twin, isOtherNode: boolean, rules: DeviceRules): JsonObject {
   const listed = Array.isArray(current['twins']) ? current['twins'].filter(isObject) : []
   const there = new Set(listed.map(({ propertyName }) => propertyName))
   const added = new Set([...twin.reported.keys(), ...twin.desired.keys()].filter(name => !there.has(name)))
@@ -32,8 +33,9 @@ export function nextDeviceStatus(current: JsonObject, twin: Twin, isOtherNode: b
     if (typeof name !== 'string') return [item]
     const next: JsonObject = { ...item }
     if (isOtherNode) delete next['observedDesired']
-    set(next, 'reported', twin.reported.get(name), false)
-    set(next, 'observedDesired', twin.desired.get(name), true)
+    const modelType = rules.properties?.get(name)?.type?.toLowerCase()
+    set(next, 'reported', twin.reported.get(name), modelType, false)
+    set(next, 'observedDesired', twin.desired.get(name), modelType, true)
     // An entry that has nothing to say any more goes; one that never had is somebody's.
     return Object.keys(next).length > 1 || (there.has(name) && Object.keys(item).length === 1) ? [next] : []
   })
@@ -48,13 +50,15 @@ export function nextDeviceStatus(current: JsonObject, twin: Twin, isOtherNode: b
 /** RFC 3339 as Kubernetes has it: without fractions of a second. */
 export function timestampText(wallMs: number): string { return formatTimestamp(wallMs).replace(/\.\d+Z$/, 'Z') }
 
-function set(item: JsonObject, member: 'reported' | 'observedDesired', entry: Entry | undefined, withVersion: boolean): void {
+function set(
+  item: JsonObject, member: 'reported' | 'observedDesired', entry: Entry | undefined, modelType: string | undefined, withVersion: boolean
+): void {
   if (entry === undefined) return
   if (entry.deleted === true) {
     delete item[member]
     return
   }
-  const { value, version, timestamp, type = typeNameOf(value) } = entry
+  const { value, version, timestamp, type = modelType ?? typeNameOf(value) } = entry
   const old = item[member]
   const metadata: JsonObject = isObject(old) && isObject(old['metadata']) ? { ...old['metadata'] } : {}
   delete metadata['type']

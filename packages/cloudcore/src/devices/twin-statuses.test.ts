@@ -11,7 +11,7 @@ import { hash } from './device-planner.ts'
 import { nodeAnnotation, recordingNode } from './device-status.ts'
 import { deviceLimits } from './limits.ts'
 import {
-  DeviceCloud, TwinNode, devicePlace, deviceStatusPlace, edge, newDevice, saidOf, setReady
+  DeviceCloud, TwinNode, devicePlace, deviceStatusPlace, edge, modelPlace, newDevice, newModel, saidOf, setReady
 } from './testing/device-cluster.ts'
 
 let clock: HandClock
@@ -81,6 +81,18 @@ describe('the DeviceStatus', () => {
       { propertyName: 'level', reported: { value: '40', metadata: { timestamp, type: 'int' } } }
     ] }])
     expect(new Map(target.keysFrom('twins', '')).get('default/lamp')).toEqual(node.item('lamp').version)
+  })
+
+  test('says of a value what type the model gives it, whatever the value, unless its sender said one', async () => {
+    cluster.set(modelPlace('lamp'), () => newModel('lamp', [
+      { name: 'power', type: 'STRING', accessMode: 'ReadWrite' }, { name: 'level', type: 'FLOAT', accessMode: 'ReadWrite' }
+    ]))
+    change(devicePlace('lamp'), device => ({ ...device, spec: { ...device['spec'] as JsonObject, deviceModelRef: { name: 'lamp' } } }))
+    await clock.pass(1000)
+    node.report('lamp', uid, { power: 'on', level: 40, other: 1 })
+    node.say(target, 'lamp')
+    await clock.pass(1000)
+    expect(twins().map(({ reported }) => ((reported as JsonObject)['metadata'] as JsonObject)['type'])).toEqual(['string', 'float', 'int'])
   })
 
   test('counts although the watch has not shown it', async () => {

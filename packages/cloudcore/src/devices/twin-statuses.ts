@@ -91,8 +91,8 @@ class TwinWrite implements UpItem {
       return step({ verb: 'delete', place, uid: status!.metadata.uid! })
     }
     const current = status === undefined ? {} : statusOf(status)
-    const next = nextDeviceStatus(current, twin, recordingNode(status) !== node)
     const { planner } = this.#components
+    const next = nextDeviceStatus(current, twin, recordingNode(status) !== node, planner.rulesOf(device!).rules)
     const plan = planner.plan(device!, { status: next, isRecorded: true, desired: twin.desired })
     // Conditions alone are the controller's, who gathers them.
     const request = plan.desired === undefined ? undefined : planner.request(devicePlace, device!, plan)
