@@ -99,7 +99,8 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
     clockSynchronised: trust,
     failpoint,
     stateDown: table.down,
-    stateUp: table.up
+    stateUp: table.up,
+    onDial: () => { twins.reportAll() }
   })
   if (identity.adopts && !['', identity.clusterUid].includes(peer.peer.clusterUid)) {
     log.warn('the node was moved to another cluster: what it holds of the one before gives way to what this one has for it', {

@@ -29,6 +29,8 @@ export interface LinkComponents {
   readonly stateDown?: StateTarget | undefined
   /** State that goes up; without it none is sent. */
   readonly stateUp?: StateSource | undefined
+  /** Called before each attempt to connect: what is to be compared then may be brought up to date. */
+  readonly onDial?: (() => void) | undefined
 }
 
 /** Counts since start, for metrics. */
@@ -205,6 +207,7 @@ export class Link {
   }
 
   #dial(): void {
+    this.#components.onDial?.()
     const attempt = ++this.#attempt
     const current = (event: () => EdgeEvent): void => { if (attempt === this.#attempt) this.#step(event()) }
     this.#connection = this.#components.dialer.dial({

@@ -135,6 +135,9 @@ export class NodeTwins implements DeviceTwins {
   get size(): number { return this.#size }
 
   /** Twins that wait to be sent, and items that were put among what goes up. */
+  /** What waits for its interval goes up now (TWN-31). */
+  reportAll(): void { this.#reports.flush() }
+
   get reports(): { readonly pending: number, readonly puts: number } { return this.#reports }
 
   get(id: DeviceId): DeviceTwin | undefined { return this.#slots.get(id)?.durable }
@@ -360,11 +363,14 @@ export class NodeTwins implements DeviceTwins {
     const { held, stores, seen, replaced } = this.#aligned(id, known?.staged ?? orphan, device)
     const slot = known ?? this.#newSlot(id)
     const before = slot.durable
-    if (!stores && slot.staged === before) {
+    const isSettled = slot.staged === before
+    if (stores || !isSettled) this.#stage(slot, held, stores, this.#room(slot))
+    if (isSettled) {
+      // What it follows from is durable, and is found there again whatever becomes of this commit: the device need not wait.
       slot.staged = held
       this.#show(slot, held)
       this.#tell(id, before, held)
-    } else this.#stage(slot, held, stores, this.#room(slot))
+    }
     for (const version of seen) this.#clock.observe(version)
     this.#reports.consider(held)
     return replaced

@@ -44,6 +44,21 @@ async function open(
 }
 
 describe('TWN-31', () => {
+  test('what waits goes up where a session is about to begin, and nothing more at the end of the interval', async () => {
+    const { twins, item, report, pass, committer } = await open()
+    await report({ power: 1 })
+    await report({ power: 2 })
+    expect(item()).toEqual({ power: 1 })
+    twins.reportAll()
+    await committer.flush()
+    expect(item()).toEqual({ power: 2 })
+    const { puts } = twins.reports
+    await pass(5000)
+    twins.reportAll()
+    await pass(5000)
+    expect(twins.reports).toMatchObject({ puts, pending: 0 })
+  })
+
   test('a change goes up with its commit, later ones at the end of the interval, newest only', async () => {
     const { twins, item, report, pass, committer } = await open()
     await report({ power: 1 })

@@ -118,6 +118,14 @@ export class TwinReports {
     else if (pacing.timer === undefined || dueMs < pacing.dueMs) this.#arm(pacing, dueMs)
   }
 
+  /** What waits is put now: a session is about to begin, and is to compare what is true then. */
+  flush(): void {
+    if (this.pending === 0) return
+    for (const pacing of this.#pacings.values()) {
+      if (pacing.timer !== undefined && urgencyOf(pacing, this.#options.node) !== undefined) this.#put(pacing)
+    }
+  }
+
   /** The device is gone. Its item goes in this turn's commit. */
   forget(id: DeviceId): void {
     const pacing = this.#pacings.get(id)
