@@ -86,7 +86,7 @@ export function kubernetesPage(): string {
     + 'What it cannot (a desired value that the model does not allow, a model that is not there) is in the conditions of the Device: '
     + '`kubectl get devices -o wide` has the message in the column Why.\n'
     + '- `spec.properties` is one list, as with KubeEdge: a merge patch replaces it whole. One value is set with '
-    + '`kubectl patch device NAME --type=json -p \'[{"op":"replace","path":"/spec/properties/0/desired/value","value":"21"}]\'`, '
+    + '`kubectl patch device NAME --type=json -p \'[{"op":"add","path":"/spec/properties/0/desired","value":{"value":"21"}}]\'`, '
     + 'or with `holdfast twin set NAME PROPERTY=VALUE`, which needs no index.\n'
     + '- `kubectl wait --for=condition=Synced device/NAME` waits until the node has what is desired, `InDesiredState` until the device has '
     + 'done it, `Reachable` until it can be reached.\n'
