@@ -486,6 +486,29 @@ describe('without success', () => {
     expect(compared).toEqual(['twins'])
   })
 
+  test('where Kubernetes does not take what the node desires, it has what the device reports, without a record', async () => {
+    cluster.fault = (verb, { kind }) => verb !== 'get' && kind.plural === 'devices' ? { kind: 'answer', status: 403 } : undefined
+    node.desire('lamp', uid, { power: 'on' })
+    node.report('lamp', uid, { temperature: 21 })
+    node.say(target, 'lamp')
+    await clock.pass(1000)
+    expect(statusOf(shown()!)['twins']).toMatchObject([{ propertyName: 'temperature', reported: { value: '21' } }])
+    expect(recordedVersion(shown())).toBeUndefined()
+    await clock.pass(300_000)
+    expect(compared).toEqual(['twins'])
+    const statusWrites = () => cluster.requests.filter(({ verb, place }) => verb !== 'get' && place.includes('devicestatuses')).length
+    const before = statusWrites()
+    expect(before).toBeGreaterThan(0)
+    node.say(target, 'lamp')
+    await clock.pass(1000)
+    expect(statusWrites()).toBe(before)
+    cluster.fault = () => undefined
+    node.say(target, 'lamp')
+    await clock.pass(1000)
+    expect(record()).toEqual(recorded())
+    expect(cluster.at(devicePlace('lamp'))!['spec']).toMatchObject({ properties: [{ name: 'power', desired: { value: 'on' } }] })
+  })
+
   test('one that hangs holds up no other, and a digest waits for it no longer than it may', async () => {
     cluster.fault = (verb, { name }) => verb !== 'get' && name === 'lamp' ? { kind: 'hang' } : undefined
     node.report('lamp', uid, { power: 'on' })

@@ -2,7 +2,7 @@ import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import type { Log, NodeName } from '@holdfast/runtime'
 import type { Informer, ObjectPlace } from '../kube/kube-client.ts'
 import { kindName, kubeKinds } from '../kube/kube-kinds.ts'
-import { mergePatchOf, namespacedPlace, stateAnnotation, statusOf } from '../state/status-document.ts'
+import { mergePatchOf, namespacedPlace, sameJson, stateAnnotation, statusOf } from '../state/status-document.ts'
 import type { StatusDecision, StatusRequest, StatusWriter } from '../state/status-writer.ts'
 import { nodeOf } from '../state/up-collection.ts'
 import type { UpCollection, UpItem } from '../state/up-collection.ts'
@@ -65,6 +65,8 @@ class TwinWrite implements UpItem {
   readonly #components: TwinStatusesComponents
   /** The device's state before the first request; undefined inside: none. */
   #before: { readonly state: unknown } | undefined
+  /** Kubernetes does not take what the node desires into the Device: what it reports goes up without that, and without a record. */
+  #isRefused = false
   /** What a write of the status by itself has made. */
   #statusVersion: string | undefined
 
@@ -92,11 +94,13 @@ class TwinWrite implements UpItem {
     }
     const current = status === undefined ? {} : statusOf(status)
     const { planner } = this.#components
-    const next = nextDeviceStatus(current, twin, recordingNode(status) !== node, planner.rulesOf(device!).rules)
-    const plan = planner.plan(device!, { status: next, isRecorded: true, desired: twin.desired })
+    const said = this.#isRefused ? { ...twin, desired: new Map() } : twin
+    const next = nextDeviceStatus(current, said, recordingNode(status) !== node, planner.rulesOf(device!).rules)
+    const plan = this.#isRefused ? undefined : planner.plan(device!, { status: next, isRecorded: true, desired: twin.desired })
     // Conditions alone are the controller's, who gathers them.
-    const request = plan.desired === undefined ? undefined : planner.request(devicePlace, device!, plan)
-    if (request !== undefined) return { ...request, isLast: false }
+    const request = plan?.desired === undefined ? undefined : planner.request(devicePlace, device!, plan)
+    if (request !== undefined) return { ...request, isLast: false, refused: () => { this.#isRefused = true } }
+    if (this.#isRefused && status !== undefined && sameJson(current, next)) return { kind: 'drop', reason: 'recorded' }
     this.#before ??= { state: current['state'] }
     return status === undefined ? this.#create(device!, next) : this.#patch(status, device!, current, next)
   }
@@ -145,7 +149,7 @@ class TwinWrite implements UpItem {
 
   #record(): Record<string, string> {
     const { version, node } = this.#options
-    return { [stateAnnotation]: version, [nodeAnnotation]: node }
+    return this.#isRefused ? {} : { [stateAnnotation]: version, [nodeAnnotation]: node }
   }
 
   #tellState(device: KubeObject, { state }: JsonObject): void {

@@ -28,12 +28,15 @@ export type StatusRequest =
 export type StatusDecision =
   /**
    * `isLast`: with it all is written; otherwise it is decided anew behind it. `landed` is told what it made of the object,
-   * `missing` that the API answers 404; then all is read, and decided anew.
+   * `missing` that the API answers 404; then all is read, and decided anew. `refused` is told that Kubernetes will never take
+   * this request: what can be written without it is decided anew, and all of it counts as refused in the end. Without it
+   * nothing more is written.
    */
   | {
     readonly kind: 'write', readonly request: StatusRequest, readonly isLast: boolean
     landed?(object: KubeObject): void
     missing?(): void
+    refused?(): void
   }
   | { readonly kind: 'drop', readonly reason: StatusDropReason }
 
@@ -172,13 +175,15 @@ export class StatusWriter {
 
   async #reconcile(key: string, signal: AbortSignal): Promise<void> {
     let conflicts = 0
+    let refusal: KubeError | undefined
     for (let requests = 0; requests < requestsMax; requests++) {
       const write = this.#pending.get(key)
       if (write === undefined) return
       const { decision, object } = await this.#decide(key, write, signal)
       if (decision.kind === 'drop') {
         this.stats.dropped[decision.reason]++
-        this.#settle(key, write, { kind: 'dropped', reason: decision.reason, object })
+        this.#settle(key, write, refusal === undefined ? { kind: 'dropped', reason: decision.reason, object }
+          : { kind: 'refused', error: refusal })
         return
       }
       // A run that is cut off never learns what became of it.
@@ -193,7 +198,7 @@ export class StatusWriter {
         decision.landed?.(made)
         if (!decision.isLast) continue
         this.stats.written++
-        this.#settle(key, write, { kind: 'written', object: made })
+        this.#settle(key, write, refusal === undefined ? { kind: 'written', object: made } : { kind: 'refused', error: refusal })
         return
       } catch (error) {
         if (signal.aborted || !(error instanceof KubeError)) throw error
@@ -208,6 +213,11 @@ export class StatusWriter {
         this.#components.log.warn('Kubernetes refuses a write of a status; it is compared and tried again later', {
           object: textOf(write.places[0]), lane: write.lane, error: describeError(error)
         })
+        if (decision.refused !== undefined) {
+          decision.refused()
+          refusal = error
+          continue
+        }
         this.#settle(key, write, { kind: 'refused', error })
         return
       }
