@@ -53,7 +53,7 @@ async function testFails(source: string, path: string): Promise<boolean> {
   await cp(join(root, path), join(source, path))
   try {
     await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', '--root', '.', path], { cwd: source,
-      env: { PATH: process.env['PATH'], NO_COLOR: '1' }, timeout: runMsMax })
+      env: { PATH: process.env['PATH'], NO_COLOR: '1', SEED: '1' }, timeout: runMsMax })
     return false
   } catch (error) {
     const { stdout } = error as { stdout: string }

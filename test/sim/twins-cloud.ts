@@ -136,12 +136,12 @@ export class TwinsCloud {
     const informers = Object.fromEntries(downCollections.map(name => [name, informer(viewKinds[name])])) as Record<DownCollection, LateInformer>
     this.#informers = informers
     this.#deviceStatuses = informer(kubeKinds.deviceStatuses)
-    this.#sources = new NodeSources({ informers, clock, log })
-    this.#sources.identify('cluster-of-twins')
     this.devices = new Devices({ api: 'embedded' }, {
       client: new ProcessClient(cluster, process), devices: informers.devices, deviceModels: informers.devicemodels,
       deviceStatuses: this.#deviceStatuses, nodes: informers.nodes, clock, random, log
     })
+    this.#sources = new NodeSources({ informers: { ...informers, devices: this.devices.stamped }, clock, log })
+    this.#sources.identify('cluster-of-twins')
     this.#targets = new UpTargets({ collections: [this.devices.twins], clock, log })
   }
 

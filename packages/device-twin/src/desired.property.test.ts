@@ -13,7 +13,7 @@ import { emptyTwin } from './twin.ts'
 import type { Entry, Twin } from './twin.ts'
 import { HybridClock, compareVersions } from './version.ts'
 
-const runs = { numRuns: Number(process.env['RUNS'] ?? 300), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
+const runs = { numRuns: Number(process.env['RUNS'] ?? 2000), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
 const hash = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
 
 const year = 365 * 86_400_000

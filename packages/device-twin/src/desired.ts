@@ -38,6 +38,9 @@ export function desiredOfDevice(
   return entries
 }
 
+/** By property; `hash` undefined: that there is no value. */
+export type GivenVersions = Map<string, { readonly hash: string | undefined, readonly version: Version }>
+
 export interface ReconciledDesired {
   /** `spec.properties` of the Device as it is to be. */
   readonly properties: readonly Json[]
@@ -55,15 +58,17 @@ export interface ReconciledDesired {
  *
  * `clock` gives the stamps; it observes what it gives way to, but nothing from the future, so that one bad version spoils no
  * other Device. `node`: what the node says that it holds, newest; what it said before may bring a replaced value back. Undefined:
- * nothing is known of it.
+ * nothing is known of it. `given`, which is brought up to date: versions that values in the spec were given before, and that the
+ * Device does not show yet; the same value keeps its version.
  */
-export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
+export function reconcileDesired({ device, rules, node, clock, nowMs, hash, given }: {
   readonly device: KubeJson
   readonly rules: DeviceRules
   readonly node: ReadonlyMap<string, Entry> | undefined
   readonly clock: HybridClock
   readonly nowMs: number
   readonly hash: Hash
+  readonly given?: GivenVersions
 }): ReconciledDesired {
   const before = readStamps(device)
   const stamps = new Map(before)
@@ -73,7 +78,12 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash }: {
 
   const stamp = (property: string, stamped: string | undefined): void => {
     const known = stamps.get(property)
-    stamps.set(property, { version: versionAfter(known?.version, clock, nowMs), hash: stamped, replaces: known?.replaces })
+    const earlier = given?.get(property)
+    const isGiven = earlier !== undefined && earlier.hash === stamped
+      && (known === undefined || compareVersions(earlier.version, known.version) > 0)
+    const version = isGiven ? earlier.version : versionAfter(known?.version, clock, nowMs)
+    given?.set(property, { hash: stamped, version })
+    stamps.set(property, { version, hash: stamped, replaces: known?.replaces })
   }
 
   const texts = desiredTexts(device, rules, before, hash)

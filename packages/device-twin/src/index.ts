@@ -1,7 +1,7 @@
 export { decodeTwin, encodeTwin } from './codec.ts'
 export { delta } from './delta.ts'
 export { desiredOfDevice, reconcileDesired } from './desired.ts'
-export type { Hash, ReconciledDesired } from './desired.ts'
+export type { GivenVersions, Hash, ReconciledDesired } from './desired.ts'
 export { twinErrorCodes } from './error-codes.ts'
 export type { TwinErrorCode } from './error-codes.ts'
 export { mergePatch, textOf } from './json.ts'

@@ -38,13 +38,14 @@ export class DeviceController {
 
   constructor(components: DeviceControllerComponents) {
     this.#components = components
-    const { devices, deviceModels, deviceStatuses, nodes } = components
+    const { devices, deviceModels, deviceStatuses, nodes, planner } = components
     for (const device of devices.objects()) this.#index(undefined, device)
     const onPosition = (): void => { this.#begin() }
     this.#unsubscribe = [
       devices.subscribe({
         onChange: (before, after) => {
           this.#index(before, after)
+          if (before !== undefined && before.metadata.uid !== after?.metadata.uid) planner.forget(before.metadata.uid ?? '')
           this.#look(objectKey((after ?? before)!))
         },
         onPosition
@@ -62,6 +63,9 @@ export class DeviceController {
     ]
     this.#begin()
   }
+
+  /** All that Devices are decided by is known. */
+  get isReady(): boolean { return this.#isReady }
 
   close(): void {
     for (const unsubscribe of this.#unsubscribe) unsubscribe()

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import {
   desiredAnnotation, desiredOfDevice, isPropertyName, readRules, reconcileDesired, twinLimits, valueOfText
 } from '@holdfast/device-twin'
-import type { DeviceRules, Entry, Hash, HybridClock, Json } from '@holdfast/device-twin'
+import type { DeviceRules, Entry, GivenVersions, Hash, HybridClock, Json, ReconciledDesired } from '@holdfast/device-twin'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import type { Clock, Log } from '@holdfast/runtime'
 import type { Informer, ObjectPlace } from '../kube/kube-client.ts'
@@ -49,6 +49,8 @@ export class DevicePlanner {
   stamps = 0
   readonly #components: DevicePlannerComponents
   readonly #route: StatusRoute
+  /** Versions of desired values that are not written yet, by the Device's uid. */
+  readonly #given = new Map<string, GivenVersions>()
 
   constructor(components: DevicePlannerComponents) {
     this.#components = components
@@ -65,13 +67,11 @@ export class DevicePlanner {
   }
 
   plan(device: KubeObject, { status, isRecorded, desired: reported }: DeviceReport): DevicePlan {
-    const { clock, hybridClock } = this.#components
     const { model, hasModel, rules } = this.rulesOf(device)
-    const nowMs = clock.wallMs()
-    const { properties, annotation, changed, invalid } = reconcileDesired({
-      device, rules, node: reported, clock: hybridClock, nowMs, hash
-    })
-    const desired = changed ? { properties, annotation } : undefined
+    const nowMs = this.#components.clock.wallMs()
+    const reconciled = this.#reconcile(device, rules, reported, nowMs)
+    const { invalid } = reconciled
+    const desired = reconciled.changed ? reconciled : undefined
     const next = desired === undefined ? device : withDesired(device, desired)
     const sayings = sayConditions({
       device: next, model, hasModel, rules, desired: desiredOfDevice(next, rules, hash), invalid, status, isRecorded,
@@ -80,6 +80,29 @@ export class DevicePlanner {
     const conditions = this.#route.at === 'nowhere' ? undefined
       : nextConditions(device, sayings, this.#generationAfter(device), timestampText(nowMs))
     return { desired, conditions }
+  }
+
+  /**
+   * A Device that a watch shows as it will be once its desired values are stamped, for its node: what is written into it then is
+   * this (TWN-14), and the node need not wait for it.
+   */
+  stamped(device: KubeObject, deviceStatus: KubeObject | undefined): KubeObject {
+    const { rules } = this.rulesOf(device)
+    const desired = this.#reconcile(device, rules, this.reportOf(device, deviceStatus).desired, this.#components.clock.wallMs())
+    if (desired.changed) return withDesired(device, desired)
+    this.forget(device.metadata.uid ?? '')
+    return device
+  }
+
+  /** The Device is gone, or shows what it was given. */
+  forget(uid: string): void { this.#given.delete(uid) }
+
+  #reconcile(device: KubeObject, rules: DeviceRules, node: ReadonlyMap<string, Entry> | undefined, nowMs: number): ReconciledDesired {
+    const { uid = '' } = device.metadata
+    const given: GivenVersions = this.#given.get(uid) ?? new Map()
+    const reconciled = reconcileDesired({ device, rules, node, clock: this.#components.hybridClock, nowMs, hash, given })
+    if (reconciled.changed && given.size > 0) this.#given.set(uid, given)
+    return reconciled
   }
 
   /** The next request of the plan; undefined: there is nothing to do. */

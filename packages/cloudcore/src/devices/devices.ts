@@ -1,12 +1,14 @@
 import { HybridClock } from '@holdfast/device-twin'
 import type { Clock, Log, Random } from '@holdfast/runtime'
 import type { Informer, KubeClient } from '../kube/kube-client.ts'
+import { objectKey } from '../state/status-document.ts'
 import { StatusWriter } from '../state/status-writer.ts'
 import type { UpCollection } from '../state/up-collection.ts'
 import { DeviceController } from './device-controller.ts'
 import { DeviceEvents } from './device-events.ts'
 import { DevicePlanner } from './device-planner.ts'
 import { deviceLimits } from './limits.ts'
+import { StampedDevices } from './stamped-devices.ts'
 import { twinStatuses } from './twin-statuses.ts'
 
 export interface DevicesOptions {
@@ -35,6 +37,8 @@ export class Devices {
   readonly events: DeviceEvents
   /** For UpTargets. */
   readonly twins: UpCollection
+  /** For NodeSources. */
+  readonly stamped: StampedDevices
   readonly #controller: DeviceController
 
   constructor({ api }: DevicesOptions, components: DevicesComponents) {
@@ -52,7 +56,10 @@ export class Devices {
     this.events = new DeviceEvents({ client, clock, random, log })
     const { writer, planner, events } = this
     this.twins = twinStatuses({ deviceStatuses, devices, deviceModels, writer, planner, events, log })
-    this.#controller = new DeviceController({ devices, deviceModels, deviceStatuses, nodes, writer, planner, clock })
+    const controller = new DeviceController({ devices, deviceModels, deviceStatuses, nodes, writer, planner, clock })
+    this.#controller = controller
+    this.stamped = new StampedDevices(devices, device =>
+      controller.isReady ? planner.stamped(device, deviceStatuses.get(objectKey(device))) : device)
   }
 
   close(): void {

@@ -79,11 +79,11 @@ export class Controllers implements Service {
       [name, new ListInformer({ kind: viewKinds[name] }, { client, clock, random, log })])) as Record<DownCollection, ListInformer>
     this.deviceStatuses = new ListInformer({ kind: kubeKinds.deviceStatuses }, { client, clock, random, log })
     const { pods, nodes, devices, devicemodels } = this.informers
-    this.#sources = new NodeSources({ informers: this.informers, clock, log })
     this.writer = new StatusWriter(statusWriterDefaults, { client, informers: [pods, nodes], clock, random, log })
     this.devices = new Devices({ api }, {
       client, devices, deviceModels: devicemodels, deviceStatuses: this.deviceStatuses, nodes, clock, random, log
     })
+    this.#sources = new NodeSources({ informers: { ...this.informers, devices: this.devices.stamped }, clock, log })
     const { writer } = this
     const collections = [podStatuses({ pods, writer }), nodeStatuses({ nodes, links, writer }), this.devices.twins]
     this.targets = new UpTargets({ collections, clock, log })
