@@ -65,5 +65,40 @@ export const trackRecord: readonly FoundBug[] = [
     what: 'Neither side said that no State passes between it and a peer of version 1: objects just did not change any more.',
     foundBy: 'relay that lowers what Hello offers',
     reproducedBy: 'test/faults/state-versions.test.ts; packages/edgecore/src/link/link-state.test.ts'
+  },
+  {
+    what: 'A node whose Devices were damaged kept the twins of these over one start and forgot them at the second one without the cloud.',
+    foundBy: 'review, with a scratch test',
+    reproducedBy: 'packages/edgecore/src/twins/node-twins.store.test.ts'
+  },
+  {
+    what: 'A step within the deadband that reached the desired value was never sent: InDesiredState stayed False.',
+    foundBy: 'review, with a scratch test',
+    reproducedBy: 'packages/edgecore/src/twins/twin-reports.test.ts'
+  },
+  {
+    what: 'InDesiredState was True for a desired value that the model had refused, and a moved device stayed Reachable on its old node\'s word.',
+    foundBy: 'a fresh user with kubectl wait',
+    reproducedBy: 'packages/cloudcore/src/devices/device-controller.test.ts; packages/cloudcore/src/devices/twin-statuses.test.ts'
+  },
+  {
+    what: 'A hybrid clock that forgot a version from the future gave one version to two values; a tombstone came back over a later write.',
+    foundBy: 'property test of two replicas, a restored disk and clocks that jump',
+    reproducedBy: 'test/sim/mutants/twin-clock-repeats-itself.patch; packages/device-twin/src/desired.property.test.ts'
+  },
+  {
+    what: 'With the cloud\'s clock years behind, a record that was one item behind brought back a desired value whose successor the Device had.',
+    foundBy: 'simulation of twins',
+    reproducedBy: 'test/sim/mutants/twin-record-behind-believed.patch'
+  },
+  {
+    what: 'A Device that Kubernetes does not let be written kept what the device reported out of the cluster.',
+    foundBy: 'review, with a scratch test',
+    reproducedBy: 'packages/cloudcore/src/devices/twin-statuses.test.ts'
+  },
+  {
+    what: 'After an outage that ended within a second of a report two messages went up for its twin.',
+    foundBy: 'bench row f',
+    reproducedBy: 'packages/edgecore/src/twins/twin-reports.test.ts'
   }
 ]

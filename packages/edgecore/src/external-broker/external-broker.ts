@@ -217,7 +217,7 @@ export class ExternalBroker implements MessageBus, Service {
   /** Dials, and resolves with what ended the connection. Rejects where it cannot be dialled. */
   async #connect(signal: AbortSignal): Promise<string> {
     const { clientId, username, passwordFile } = this.#options
-    const password = passwordFile === undefined ? undefined : (await readFile(passwordFile, 'utf8')).replace(/\r?\n$/, '')
+    const password = (await readSetting('passwordFile', passwordFile))?.toString().replace(/\r?\n$/, '')
     const dial = await this.#dialler()
     const { MqttClient } = await import('mqtt')
     if (signal.aborted) return ''
@@ -269,8 +269,9 @@ export class ExternalBroker implements MessageBus, Service {
       return () => connect({ host, port: Number(port === '' ? 1883 : port), noDelay: true, keepAlive: true })
     }
     const tls = await import('node:tls')
-    const read = async (path: string | undefined): Promise<Buffer | undefined> => path === undefined ? undefined : await readFile(path)
-    const [ca, cert, key] = await Promise.all([read(caFile), read(certificateFile), read(keyFile)])
+    const [ca, cert, key] = await Promise.all([
+      readSetting('caFile', caFile), readSetting('certificateFile', certificateFile), readSetting('keyFile', keyFile)
+    ])
     return () => {
       const socket = tls.connect({
         host, port: Number(port === '' ? 8883 : port), ...isIP(host) === 0 ? { servername: host } : {},
@@ -486,3 +487,13 @@ function bytesOf({ topic, payload }: OutgoingMessage): number { return topic.len
 
 /** What passes: the message waits, and what comes behind it. */
 const retried = ['OUTBOX_FULL', 'DISK_FULL', 'STORE_FAILED']
+
+/** A file that a setting of `mqtt.external` names; undefined: it is not set. Read at each attempt, so that it may come later. */
+async function readSetting(name: string, path: string | undefined): Promise<Buffer | undefined> {
+  if (path === undefined) return undefined
+  try {
+    return await readFile(path)
+  } catch (error) {
+    throw new Error(`mqtt.external.${name}: the file cannot be read`, { cause: error })
+  }
+}
