@@ -1,8 +1,8 @@
 import { createServer } from 'node:net'
-import type { Server, Socket } from 'node:net'
-import { listenFailure } from '@holdfast/runtime'
+import type { Socket } from 'node:net'
 import type { Log, Service } from '@holdfast/runtime'
 import type { Broker } from './broker.ts'
+import { ListeningServer } from './listening-server.ts'
 
 export interface MqttListenerOptions {
   readonly host: string
@@ -23,16 +23,14 @@ export class MqttListener implements Service {
   readonly name = 'mqtt'
   readonly #options: MqttListenerOptions
   readonly #broker: Broker
-  readonly #log: Log
-  readonly #server: Server
-  #faulted: (error: Error) => void = () => {}
+  readonly #server: ListeningServer
 
   constructor(options: MqttListenerOptions, components: { readonly broker: Broker, readonly log: Log }) {
     this.#options = options
     this.#broker = components.broker
-    this.#log = components.log
-    this.#server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepaliveMs },
+    const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepaliveMs },
       (socket: Socket) => this.#broker.accept(socket))
+    this.#server = new ListeningServer(server, components.log)
   }
 
   /**
@@ -42,34 +40,8 @@ export class MqttListener implements Service {
   async listen(): Promise<string> {
     const { host, port } = this.#options
     await this.#broker.publishWills()
-    await new Promise<void>((resolve, reject) => {
-      const failed = (cause: Error): void => reject(listenFailure('mqtt', { host, port }, cause))
-      this.#server.once('error', failed)
-      this.#server.listen({ host, port, backlog: 1024 }, () => {
-        this.#server.off('error', failed)
-        // Out of descriptors, for instance: connections that stand go on.
-        this.#server.on('error', error => {
-          if (this.#server.listening) this.#log.warn('mqtt: accepting failed', { error: error.message })
-          else this.#faulted(error)
-        })
-        resolve()
-      })
-    })
-    const address = this.#server.address()
-    const bound = typeof address === 'object' && address !== null ? address : { family: 'IPv4', address: host, port }
-    return `mqtt://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+    return `mqtt://${await this.#server.listen(this.name, { host, port, backlog: 1024 })}`
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    let fault: Error | undefined
-    await new Promise<void>(resolve => {
-      this.#faulted = error => { fault = error; resolve() }
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
-    })
-    const closed = new Promise<void>(resolve => { this.#server.close(() => resolve()) })
-    await this.#broker.close()
-    await closed
-    if (fault !== undefined) throw fault
-  }
+  async run(signal: AbortSignal): Promise<void> { await this.#server.run(signal, () => this.#broker.close()) }
 }

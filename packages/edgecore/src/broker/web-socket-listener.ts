@@ -4,10 +4,10 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer, createWebSocketStream } from 'ws'
 import type { WebSocket } from 'ws'
-import { listenFailure } from '@holdfast/runtime'
 import type { Log, Service } from '@holdfast/runtime'
 import type { Broker } from './broker.ts'
 import { brokerLimits as limits } from './limits.ts'
+import { ListeningServer } from './listening-server.ts'
 
 export interface WebSocketListenerOptions {
   readonly host: string
@@ -35,15 +35,13 @@ export class WebSocketListener implements Service {
   readonly name = 'mqtt-web-socket'
   readonly #options: WebSocketListenerOptions
   readonly #broker: Broker
-  readonly #log: Log
   readonly #server: Server
+  readonly #listening: ListeningServer
   readonly #webSockets: WebSocketServer
-  #faulted: (error: Error) => void = () => {}
 
   constructor(options: WebSocketListenerOptions, components: { readonly broker: Broker, readonly log: Log }) {
     this.#options = options
     this.#broker = components.broker
-    this.#log = components.log
     this.#webSockets = new WebSocketServer({
       noServer: true, maxPayload: options.messageBytesMax, perMessageDeflate: false, skipUTF8Validation: true, clientTracking: false,
       autoPong: false,
@@ -56,6 +54,7 @@ export class WebSocketListener implements Service {
       response.writeHead(426, { connection: 'close', upgrade: 'websocket' }).end()
     })
     this.#server.maxConnections = limits.webSocketConnections.value
+    this.#listening = new ListeningServer(this.#server, components.log)
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket as Socket, head))
   }
 
@@ -63,34 +62,11 @@ export class WebSocketListener implements Service {
   async listen(): Promise<string> {
     const { host, port } = this.#options
     await this.#broker.publishWills()
-    await new Promise<void>((resolve, reject) => {
-      const failed = (cause: Error): void => reject(listenFailure(this.name, { host, port }, cause))
-      this.#server.once('error', failed)
-      this.#server.listen({ host, port }, () => {
-        this.#server.off('error', failed)
-        this.#server.on('error', error => {
-          if (this.#server.listening) this.#log.warn('mqtt over WebSocket: accepting failed', { error: error.message })
-          else this.#faulted(error)
-        })
-        resolve()
-      })
-    })
-    const address = this.#server.address()
-    const bound = typeof address === 'object' && address !== null ? address : { family: 'IPv4', address: host, port }
-    return `ws://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+    return `ws://${await this.#listening.listen(this.name, { host, port })}`
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    let fault: Error | undefined
-    await new Promise<void>(resolve => {
-      this.#faulted = error => { fault = error; resolve() }
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
-    })
-    const closed = new Promise<void>(resolve => { this.#server.close(() => resolve()) })
-    this.#server.closeAllConnections()
-    await closed
-    if (fault !== undefined) throw fault
+    await this.#listening.run(signal, () => { this.#server.closeAllConnections() })
   }
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {

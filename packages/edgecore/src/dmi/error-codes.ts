@@ -24,5 +24,3 @@ export const dmiErrorCodes = {
     retryable: true
   }
 } as const satisfies ErrorTable
-
-export type DmiErrorCode = keyof typeof dmiErrorCodes

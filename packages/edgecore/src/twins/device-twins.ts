@@ -67,7 +67,7 @@ export interface TwinWriting {
   readonly commit: Commit | undefined
 }
 
-/** What is different now; told after it is durable and visible, in the order of the commits. */
+/** What is different now; told after it, or the Device that it follows from, is durable, in the order of the commits. */
 export interface TwinChange {
   readonly id: DeviceId
   /** Undefined: the device is new here. Another uid than `after`'s: it is another device. */
@@ -85,8 +85,8 @@ export interface TwinChange {
 /**
  * The twins of this node's devices (docs/spec/twin.md): the one place where they are written, whoever writes.
  *
- * Reads give what is durable. Writes are decided at once, on what was written before them, and become visible when their
- * commit is durable (L1).
+ * Reads give what is durable, or follows from a Device that is. Writes are decided at once, on what was written before them, and
+ * become visible when their commit is durable (L1).
  */
 export interface DeviceTwins {
   readonly size: number

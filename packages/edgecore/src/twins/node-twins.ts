@@ -134,10 +134,10 @@ export class NodeTwins implements DeviceTwins {
 
   get size(): number { return this.#size }
 
-  /** Twins that wait to be sent, and items that were put among what goes up. */
   /** What waits for its interval goes up now (TWN-31). */
   reportAll(): void { this.#reports.flush() }
 
+  /** Twins that wait to be sent, and items that were put among what goes up. */
   get reports(): { readonly pending: number, readonly puts: number } { return this.#reports }
 
   get(id: DeviceId): DeviceTwin | undefined { return this.#slots.get(id)?.durable }
