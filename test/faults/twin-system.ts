@@ -87,7 +87,6 @@ export class TwinSystem implements AsyncDisposable {
       })
       await edge.start()
       const cluster = api === undefined ? await DevicesApi.of(fleet.cloud) : new DevicesApi(await KubeHttp.open(api.adminKubeconfig))
-      if (api !== undefined) await cluster.installDefinitions()
       await cluster.createModel('gauge', [
         { name: 'value', type: 'INT', accessMode: 'ReadOnly' }, { name: 'target', type: 'INT' }, { name: 'mode', type: 'STRING' }
       ])

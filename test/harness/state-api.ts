@@ -16,6 +16,8 @@ import { SystemClock, SystemRandom, silentLog } from '../../packages/runtime/src
 import { Committer, MemoryStore } from '../../packages/store/src/index.ts'
 import type { StoreEntry } from '../../packages/store/src/index.ts'
 import { CutProxy } from './cut-proxy.ts'
+import { DevicesApi } from './device-api.ts'
+import { KubeHttp } from './kube-http.ts'
 
 /** What the API answers to cloudcore: `list secrets` or `* secrets` or `list *`, each with a refusal. */
 export type Refusals = Readonly<Record<string, 'forbidden' | 'unavailable'>>
@@ -28,8 +30,8 @@ const firstKey = Buffer.alloc(0)
 const endKey = Buffer.alloc(64, 0xff)
 
 /**
- * The Kubernetes API of a cluster, as a test scripts it: goes down and comes back, refuses cloudcore, forgets history, is
- * restored from a backup. cloudcore reaches it through `link`, the test directly.
+ * The Kubernetes API of a cluster that has the device kinds, as a test scripts it: goes down and comes back, refuses cloudcore,
+ * forgets history, is restored from a backup. cloudcore reaches it through `link`, the test directly.
  */
 export class StateApi implements AsyncDisposable {
   readonly folder: string
@@ -64,6 +66,8 @@ export class StateApi implements AsyncDisposable {
     await writeKubeconfig(api.adminKubeconfig, {
       name: 'cluster', server: api.#server!.url, caPem: authority.caPem, credentials: { kind: 'token', token: names.administrator }
     })
+    using administrator = await KubeHttp.open(api.adminKubeconfig)
+    await new DevicesApi(administrator).installDefinitions()
     return api
   }
 

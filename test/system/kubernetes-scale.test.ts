@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { downCollections } from '../../packages/edgecore/src/objects/collections.ts'
 import { CutProxy } from '../harness/cut-proxy.ts'
 import { Fleet, until } from '../harness/daemons.ts'
 import type { Daemon } from '../harness/daemons.ts'
@@ -93,7 +94,7 @@ it('edgecore with 1,000 objects holds at most 20 MiB more than without', async (
   await other.stop()
 })
 
-const collections = 6
+const collections = downCollections.length
 
 /** Waits until all collections have been compared since `before`, and gives what crossed the link for that. */
 async function compared(before: Awaited<ReturnType<typeof sentDown>>): Promise<Awaited<ReturnType<typeof sentDown>>> {
