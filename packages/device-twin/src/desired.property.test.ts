@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { decodeTwin, encodeTwin } from './codec.ts'
 import { desiredOfDevice, reconcileDesired } from './desired.ts'
+import type { GivenVersions, ReconciledDesired } from './desired.ts'
 import { textOf } from './json.ts'
 import type { Json, KubeJson } from './json.ts'
 import { readRules } from './rules.ts'
@@ -38,6 +39,8 @@ type Event =
   /** A cloudcore is shown what the node had so many items ago. */
   | { readonly kind: 'up', readonly cloud: number, readonly ago: number }
   | { readonly kind: 'cloud-read', readonly cloud: number }
+  /** The node is shown what a cloudcore is about to write. */
+  | { readonly kind: 'shown', readonly cloud: number }
   | { readonly kind: 'cloud-write', readonly cloud: number }
   | { readonly kind: 'cloud-crash', readonly cloud: number }
   | { readonly kind: 'annotation-edited', readonly text: string | undefined }
@@ -57,6 +60,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('down' as const), ago }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('up' as const), cloud, ago }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('cloud-read' as const), cloud }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('shown' as const), cloud }) },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('cloud-write' as const), cloud }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('cloud-crash' as const), cloud }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('annotation-edited' as const), text: fc.constantFrom('', '{', '{"a":{}}', undefined) }) },
@@ -106,7 +110,7 @@ class Node {
   }
 }
 
-interface Cloud { clock: HybridClock, seen: number, node: ReadonlyMap<string, Entry> | undefined }
+interface Cloud { clock: HybridClock, seen: number, node: ReadonlyMap<string, Entry> | undefined, given: GivenVersions }
 
 class World {
   #starts = 0
@@ -136,6 +140,7 @@ class World {
       case 'down': return this.down(event.ago)
       case 'up': return this.up(this.clouds[event.cloud]!, event.ago)
       case 'cloud-read': this.clouds[event.cloud]!.seen = this.devices.length - 1; return
+      case 'shown': return this.show(this.clouds[event.cloud]!)
       case 'cloud-write': return this.cloudWrite(this.clouds[event.cloud]!)
       case 'cloud-crash': this.clouds[event.cloud] = this.#newCloud(event.cloud); return
       case 'annotation-edited': return this.#writeDevice((this.device['spec'] as { properties: Json[] }).properties, event.text)
@@ -156,6 +161,14 @@ class World {
     this.node.receive(desiredOfDevice(device, this.rules(device), hash))
   }
 
+  show(cloud: Cloud): void {
+    const device = this.devices[cloud.seen]!
+    const done = this.#reconcile(cloud, device)
+    const shown = done.changed ? written(done) : device
+    if (!done.changed) cloud.given.clear()
+    this.node.receive(desiredOfDevice(shown, this.rules(shown), hash))
+  }
+
   up(cloud: Cloud, ago = 0): void {
     this.items.push(decodeTwin(JSON.parse(JSON.stringify(encodeTwin(this.node.twin))))!.desired)
     cloud.node = this.items.at(-1 - ago) ?? this.items[0]!
@@ -166,15 +179,15 @@ class World {
     const device = this.devices[cloud.seen]!
     const done = this.#reconcile(cloud, device)
     if (!done.changed || device !== this.device) return
-    const written = { metadata: { annotations: { [desiredAnnotation]: done.annotation } }, spec: { properties: done.properties } }
-    const again = this.#reconcile(cloud, written)
+    const next = written(done)
+    const again = this.#reconcile(cloud, next)
     expect(again).toEqual({ ...done, changed: false })
-    for (const [name, { version, replaces }] of readStamps(written)) {
+    for (const [name, { version, replaces }] of readStamps(next)) {
       const before = readStamps(device).get(name)
       expect(before === undefined || compareVersions(version, before.version) >= 0).toBe(true)
       if (before?.replaces !== undefined) expect(replaces).toBeDefined()
     }
-    this.devices.push(written)
+    this.devices.push(next)
     cloud.seen = this.devices.length - 1
   }
 
@@ -216,7 +229,8 @@ class World {
   }
 
   #reconcile(cloud: Cloud, device: KubeJson) {
-    return reconcileDesired({ device, rules: this.rules(device), node: cloud.node, clock: cloud.clock, nowMs: this.nowMs, hash })
+    const { node, clock, given } = cloud
+    return reconcileDesired({ device, rules: this.rules(device), node, clock, nowMs: this.nowMs, hash, given })
   }
 
   #writeDevice(properties: readonly Json[], annotation: string | undefined): void {
@@ -224,9 +238,12 @@ class World {
   }
 
   #newCloud(i: number): Cloud {
-    return { clock: new HybridClock('cloud', `${i}${(++this.#starts).toString(16).padStart(7, '0')}`), seen: 0, node: undefined }
+    return { clock: new HybridClock('cloud', `${i}${(++this.#starts).toString(16).padStart(7, '0')}`), seen: 0, node: undefined, given: new Map() }
   }
 }
+
+const written = ({ annotation, properties }: ReconciledDesired): KubeJson =>
+  ({ metadata: { annotations: { [desiredAnnotation]: annotation } }, spec: { properties } })
 
 test('desired values converge, whoever writes them, whatever is lost, late or restored (TWN-12 … TWN-16)', () => {
   fc.assert(fc.property(fc.array(event, { maxLength: 40 }), events => {
@@ -251,5 +268,24 @@ test('who writes last, knowing all that the other side did, holds', () => {
       expect(world.texts.get(name)).toBe(text)
       expect(textOf(world.node.twin.desired.get(name)!.value)).toBe(text)
     }
+  }), runs)
+})
+
+test('what is put back before it is written does not come again from the node that was shown it', () => {
+  const move = fc.record({ name: property, text: fc.constantFrom('1', '2', undefined), shown: fc.boolean(), reported: fc.boolean(), lands: fc.boolean() })
+  fc.assert(fc.property(fc.array(move, { maxLength: 12 }), moves => {
+    const world = new World()
+    const [cloud] = world.clouds as [Cloud, Cloud]
+    for (const { name, text, shown, reported, lands } of moves) {
+      world.kubectl(name, text)
+      cloud.seen = world.devices.length - 1
+      if (shown) world.show(cloud)
+      if (reported) world.up(cloud)
+      if (lands) world.cloudWrite(cloud)
+    }
+    const { texts } = world
+    world.heal()
+    world.expectEqual()
+    expect(world.texts).toEqual(texts)
   }), runs)
 })

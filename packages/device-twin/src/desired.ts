@@ -38,8 +38,11 @@ export function desiredOfDevice(
   return entries
 }
 
-/** By property; `hash` undefined: that there is no value. */
-export type GivenVersions = Map<string, { readonly hash: string | undefined, readonly version: Version }>
+/** `hash` undefined: that there is no value. */
+interface GivenVersion { readonly hash: string | undefined, readonly version: Version }
+
+/** By property. */
+export type GivenVersions = Map<string, GivenVersion>
 
 export interface ReconciledDesired {
   /** `spec.properties` of the Device as it is to be. */
@@ -59,7 +62,7 @@ export interface ReconciledDesired {
  * `clock` gives the stamps; it observes what it gives way to, but nothing from the future, so that one bad version spoils no
  * other Device. `node`: what the node says that it holds, newest; what it said before may bring a replaced value back. Undefined:
  * nothing is known of it. `given`, which is brought up to date: versions that values in the spec were given before, and that the
- * Device does not show yet; the same value keeps its version.
+ * Device does not show yet; the same value keeps its version, and what takes its place is later.
  */
 export function reconcileDesired({ device, rules, node, clock, nowMs, hash, given }: {
   readonly device: KubeJson
@@ -76,18 +79,24 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash, give
   const invalid = new Map<string, string>()
   const room = new Room()
 
+  /** What nodes may have been shown and the Device does not say: a value that is put back meanwhile is later than that. */
+  const unwritten = (property: string): GivenVersion | undefined => {
+    const shown = given?.get(property)
+    const known = before.get(property)
+    return shown !== undefined && (known === undefined || compareVersions(shown.version, known.version) > 0) ? shown : undefined
+  }
   const stamp = (property: string, stamped: string | undefined): void => {
     const known = stamps.get(property)
-    const earlier = given?.get(property)
-    const isGiven = earlier !== undefined && earlier.hash === stamped
-      && (known === undefined || compareVersions(earlier.version, known.version) > 0)
-    const version = isGiven ? earlier.version : versionAfter(known?.version, clock, nowMs)
+    const shown = unwritten(property)
+    const version = shown !== undefined && shown.hash === stamped ? shown.version
+      : versionAfter(shown?.version ?? known?.version, clock, nowMs)
     given?.set(property, { hash: stamped, version })
     stamps.set(property, { version, hash: stamped, replaces: known?.replaces })
   }
 
   const texts = desiredTexts(device, rules, before, hash)
-  const isStamped = (property: string, text: string): boolean => before.get(property)?.hash === hash(text)
+  const isStamped = (property: string, text: string): boolean =>
+    before.get(property)?.hash === hash(text) && unwritten(property) === undefined
   for (const [property, { text, value }] of texts) {
     const wrong = desiredProblem(property, value, rules)
     if (wrong !== undefined) invalid.set(property, wrong)
@@ -98,8 +107,9 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash, give
     if (room.take(property, value)) stamp(property, hash(text))
     else invalid.set(property, Room.problem)
   }
-  for (const [property, { hash: stamped }] of before) {
-    if (stamped !== undefined && !texts.has(property)) stamp(property, undefined)
+  for (const property of new Set([...before.keys(), ...given?.keys() ?? []])) {
+    const isLive = before.get(property)?.hash !== undefined || unwritten(property) !== undefined
+    if (isLive && !texts.has(property)) stamp(property, undefined)
   }
 
   let written = false
