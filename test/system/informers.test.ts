@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { Authority } from '../../packages/cloudcore/src/identity/index.ts'
-import { ClientNodeClient } from '../../packages/cloudcore/src/kube/client-node-client.ts'
+import { RestClient } from '../../packages/cloudcore/src/kube/rest-client.ts'
 import { kubeKinds } from '../../packages/cloudcore/src/kube/kube-kinds.ts'
 import { ListInformer } from '../../packages/cloudcore/src/kube/list-informer.ts'
 import { Churn, LibraryInformer, versionsIn, versionsOf } from '../../packages/cloudcore/src/kube/testing/churn.ts'
+import { writeKubeconfig } from '../../packages/kube-api/src/server/kubeconfig.ts'
 import { SeededRandom, silentLog, SystemClock } from '../../packages/runtime/src/index.ts'
 import { until } from '../harness/daemons.ts'
 
@@ -54,15 +55,14 @@ afterEach(async () => {
 
 it('informers end with the exact set of objects after a minute of churn, compaction and kill -9 of the API', async () => {
   const { caPem } = await Authority.open({ folder: join(folder, 'identity'), serverNames: [], hostname: 'cloud' }, { clock, log: silentLog })
-  const access = {
-    kind: 'given', fields: { name: 'hosted', server: `https://127.0.0.1:${port}`, caPem, credentials: { kind: 'token', token } }
-  } as const
+  const path = join(folder, 'kubeconfig')
+  await writeKubeconfig(path, { name: 'hosted', server: `https://127.0.0.1:${port}`, caPem, credentials: { kind: 'token', token } })
   const random = new SeededRandom(Number(process.env['SEED'] ?? 1))
-  await using client = await ClientNodeClient.open({ access, listPage: 50 }, { clock, random })
+  await using client = await RestClient.open({ access: { kind: 'file', path }, listPage: 50 }, { clock, random })
   const informer = new ListInformer({ kind: kubeKinds.configMaps }, { client, clock, random, log: silentLog })
   const stop = new AbortController()
   const running = informer.run(stop.signal)
-  const library = new LibraryInformer(access, 1000)
+  const library = new LibraryInformer(path, 1000)
   await library.start()
   const churn = new Churn({ names: 300 }, { client, random })
   const churning = churn.run()

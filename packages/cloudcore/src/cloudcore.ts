@@ -46,7 +46,7 @@ export async function runCloudcore(config: CloudcoreConfig, components: Cloudcor
   const tokens = await Tokens.open({ folder: authority.folder, ca: authority.ca }, { clock, log })
   await using embedded = await openEmbedded(config, components, { authority, clock, random, log, failpoint })
   const access = accessOf(config, embedded)
-  if (access !== undefined) await loadKubeLibrary()
+  if (access !== undefined && access.kind !== 'in-process') await loadKubeLibrary()
   const hub: Hub = new Hub({
     helloMs: 10_000,
     deadMs: 25_000,
@@ -99,7 +99,7 @@ async function openEmbedded({ dataDir, kube }: CloudcoreConfig, { version, platf
 
 function accessOf({ kube: { mode, kubeconfig } }: CloudcoreConfig, embedded: EmbeddedKubernetes | undefined): KubeAccess | undefined {
   if (mode === 'none') return undefined
-  if (embedded !== undefined) return { kind: 'given', fields: embedded.access }
+  if (embedded !== undefined) return embedded.access
   return kubeconfig === undefined ? { kind: 'in-cluster' } : { kind: 'file', path: kubeconfig }
 }
 

@@ -7,11 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Authority } from '../identity/index.ts'
-import { ClientNodeClient } from '../kube/client-node-client.ts'
 import { Controllers } from '../kube/controllers.ts'
 import { EmbeddedKubernetes } from '../kube/embedded-kubernetes.ts'
 import type { ObjectPlace } from '../kube/kube-client.ts'
 import { kubeKinds } from '../kube/kube-kinds.ts'
+import { RestClient } from '../kube/rest-client.ts'
 import { statusOf } from '../state/status-document.ts'
 import { HandLinks } from '../state/testing/up-node-links.ts'
 import { TwinNode, devicePlace, deviceStatusPlace, newDevice, newModel, saidOf } from './testing/device-cluster.ts'
@@ -19,7 +19,7 @@ import { TwinNode, devicePlace, deviceStatusPlace, newDevice, newModel, saidOf }
 const edge = parseNodeName('edge-1')!
 const [clock, random] = [new SystemClock(), new SystemRandom()]
 
-let client: ClientNodeClient
+let client: RestClient
 let links: HandLinks
 let controllers: Controllers
 let target: StateTarget
@@ -34,10 +34,10 @@ beforeEach(async () => {
   const embedded = await EmbeddedKubernetes.open({
     dataDir, host: '127.0.0.1', port: 0, freeFloorBytes: 1024 * 1024, version: '1.2.3', platform: 'linux/arm64'
   }, { authority, clock, random, log })
-  client = await ClientNodeClient.open({ access: { kind: 'given', fields: embedded.access } }, { clock, random })
+  client = await RestClient.open({ access: embedded.access }, { clock, random })
   links = new HandLinks()
   controllers = new Controllers({
-    access: { kind: 'given', fields: embedded.access }, knownApi: { path: join(dataDir, 'kube-api'), adopt: undefined }, keepPods: false,
+    access: embedded.access, knownApi: { path: join(dataDir, 'kube-api'), adopt: undefined }, keepPods: false,
     api: 'embedded'
   }, { links, clock, random, log })
   const stop = new AbortController()

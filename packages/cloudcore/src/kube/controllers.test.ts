@@ -6,7 +6,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { Authority } from '../identity/index.ts'
 import { KeptLog, temporaryFolder } from '../identity/testing/identity-fixture.ts'
 import { HandLinks } from '../state/testing/up-node-links.ts'
-import { ClientNodeClient } from './client-node-client.ts'
+import { RestClient } from './rest-client.ts'
 import { Controllers } from './controllers.ts'
 import { installDeviceKinds } from './device-kinds-install.ts'
 import { deviceDefinitions } from './device-kinds.ts'
@@ -22,21 +22,20 @@ class Harness implements AsyncDisposable {
   readonly log = new KeptLog()
   readonly links = new HandLinks()
   readonly controllers: Controllers
-  readonly client: ClientNodeClient
+  readonly client: RestClient
   ended = false
   readonly #stop = new AbortController()
   readonly #run: Promise<void>
 
-  private constructor(access: KubeAccess, client: ClientNodeClient, knownApi: KnownApiOptions) {
+  private constructor(access: KubeAccess, client: RestClient, knownApi: KnownApiOptions) {
     const [clock, random] = [new SystemClock(), new SystemRandom()]
     this.client = client
     this.controllers = new Controllers({ access, knownApi, keepPods: false, api: 'embedded' }, { links: this.links, clock, random, log: this.log })
     this.#run = this.controllers.run(this.#stop.signal).then(() => { this.ended = true })
   }
 
-  static async start(embedded: EmbeddedKubernetes, adopt?: string): Promise<Harness> {
-    const access: KubeAccess = { kind: 'given', fields: embedded.access }
-    const client = await ClientNodeClient.open({ access }, { clock: new SystemClock(), random: new SystemRandom() })
+  static async start(embedded: EmbeddedKubernetes, adopt?: string, access: KubeAccess = embedded.access): Promise<Harness> {
+    const client = await RestClient.open({ access }, { clock: new SystemClock(), random: new SystemRandom() })
     return new Harness(access, client, { path: join(embedded.kubeconfigPath, '../identity/kube-api'), adopt })
   }
 
@@ -129,7 +128,7 @@ describe('what has to do with Kubernetes', () => {
   it('goes on without the kinds of devices, says how to install them, and takes them up when they are there', async () => {
     await using folder = await temporaryFolder()
     await using embedded = await openEmbedded(folder.path)
-    const client = await ClientNodeClient.open({ access: { kind: 'given', fields: embedded.access } }, { clock: new SystemClock(), random: new SystemRandom() })
+    const client = await RestClient.open({ access: embedded.access }, { clock: new SystemClock(), random: new SystemRandom() })
     await using _client = client
     for (const { metadata: { name = '' } } of deviceDefinitions) await client.delete({ kind: kubeKinds.customResourceDefinitions, name })
     await embedded.api.idle()
@@ -149,7 +148,7 @@ describe('what has to do with Kubernetes', () => {
   it('says what is wrong where there is no API', async () => {
     await using folder = await temporaryFolder()
     const embedded = await openEmbedded(folder.path)
-    await using harness = await Harness.start(embedded)
+    await using harness = await Harness.start(embedded, undefined, { kind: 'file', path: embedded.kubeconfigPath })
     await embedded.close()
     await soon(() => { expect(harness.controllers.status).toMatch(/^waits for .*(ECONNREFUSED|ECONNRESET|other side closed)/) })
   })

@@ -10,7 +10,6 @@ import { nodeStatuses, podStatuses } from '../state/up-collection.ts'
 import { UpTargets } from '../state/up-target.ts'
 import { downCollections, viewKinds } from '../state/view-collections.ts'
 import type { DownCollection } from '../state/view-collections.ts'
-import { ClientNodeClient } from './client-node-client.ts'
 import { ControllersClient } from './controllers-client.ts'
 import type { KubeAccess } from './kube-access.ts'
 import { kindName, kubeKinds } from './kube-kinds.ts'
@@ -21,6 +20,7 @@ import { NodeController, nodeControllerDefaults } from './node-controller.ts'
 import { NodeLeases } from './node-lease.ts'
 import { NodeTolerations } from './node-tolerations.ts'
 import { PodDeletions } from './pod-deletion.ts'
+import { RestClient } from './rest-client.ts'
 
 export interface ControllersOptions {
   readonly access: KubeAccess
@@ -72,7 +72,7 @@ export class Controllers implements Service {
     this.#components = { ...components, log }
     this.#knownApi = new KnownApi(knownApi)
     this.#client = new ControllersClient({ retryMs: retry.baseMs }, {
-      open: () => ClientNodeClient.open({ access }, { clock, random }), clock, log
+      open: () => RestClient.open({ access }, { clock, random }), clock, log
     })
     const client = this.#client
     this.informers = Object.fromEntries(downCollections.map(name =>

@@ -11,15 +11,12 @@ import { Authority } from '../identity/index.ts'
 import { p256, temporaryFolder } from '../identity/testing/identity-fixture.ts'
 import { deviceDefinitions } from './device-kinds.ts'
 import { EmbeddedKubernetes } from './embedded-kubernetes.ts'
+import { kubeKinds } from './kube-kinds.ts'
+import { RestClient } from './rest-client.ts'
 
 interface Answer { readonly status: number, readonly body: Record<string, unknown> }
 
 interface Client { readonly server: string, readonly caPem: string, readonly token?: string, readonly cert?: string, readonly key?: string }
-
-/** Of its own controllers. */
-function clientOf({ access: { server, caPem = '', credentials } }: EmbeddedKubernetes): Required<Pick<Client, 'server' | 'caPem' | 'token'>> {
-  return { server, caPem, token: credentials.kind === 'token' ? credentials.token : '' }
-}
 
 async function open(dataDir: string, more: { readonly port?: number, readonly freeFloorBytes?: number } = {}):
 Promise<{ readonly embedded: EmbeddedKubernetes, readonly authority: Authority }> {
@@ -83,11 +80,13 @@ describe('the embedded Kubernetes API', () => {
     expect((await call(second, 'GET', '/version')).body).toMatchObject({ gitVersion: 'v1.32.0+holdfast.1.2.3', platform: 'linux/arm64' })
   })
 
-  it('lets its own controllers in, and nobody with a node\'s certificate or without a token', async () => {
+  it('lets its own controllers and the administrator in, and nobody with a node\'s certificate or without a token', async () => {
     await using folder = await temporaryFolder()
     const { embedded, authority } = await open(folder.path)
     await using _embedded = embedded
-    const access = clientOf(embedded)
+    await using own = await RestClient.open({ access: embedded.access }, { clock: new SystemClock(), random: new SystemRandom() })
+    expect(await own.get({ kind: kubeKinds.namespaces, name: 'default' })).toBeDefined()
+    const access = await fileClient(folder.path)
     expect((await call(access, 'GET', configMaps)).status).toBe(200)
     const { server, caPem } = access
     expect((await call({ server, caPem }, 'GET', configMaps)).status).toBe(403)
@@ -103,18 +102,18 @@ describe('the embedded Kubernetes API', () => {
     {
       const { embedded } = await open(folder.path)
       await using _embedded = embedded
-      await call(clientOf(embedded), 'POST', configMaps, configMap('kept'))
+      await call(await fileClient(folder.path), 'POST', configMaps, configMap('kept'))
     }
     await writeFile(join(folder.path, 'objects/CURRENT'), 'nonsense')
     const { embedded } = await open(folder.path)
     await using _embedded = embedded
     expect(embedded.database.quarantines).toBe(1)
     expect(await readdir(join(folder.path, 'quarantine'))).toHaveLength(1)
-    const { status, body } = await call(clientOf(embedded), 'GET', `${configMaps}/kept`)
+    const { status, body } = await call(await fileClient(folder.path), 'GET', `${configMaps}/kept`)
     expect(status).toBe(200)
     expect(body).toMatchObject({ metadata: { name: 'kept' } })
     // Newer ones may have been lost: no version ever means two things.
-    const { body: list } = await call(clientOf(embedded), 'GET', configMaps)
+    const { body: list } = await call(await fileClient(folder.path), 'GET', configMaps)
     expect(Number((list['metadata'] as { resourceVersion: string }).resourceVersion)).toBeGreaterThan(1_000_000_000)
   })
 
@@ -125,10 +124,10 @@ describe('the embedded Kubernetes API', () => {
     vi.spyOn(embedded.database.store, 'write').mockImplementationOnce((_ops, _options, onDone) => {
       onDone(new HoldfastError('STORE_FAILED', 'the disk says no'))
     })
-    expect((await call(clientOf(embedded), 'POST', configMaps, configMap('lost'))).status).toBe(500)
+    expect((await call(await fileClient(folder.path), 'POST', configMaps, configMap('lost'))).status).toBe(500)
     await vi.waitFor(() => { expect([embedded.database.reopens, embedded.failure]).toEqual([1, undefined]) }, 10_000)
-    expect((await call(clientOf(embedded), 'POST', configMaps, configMap('after'))).status).toBe(201)
-    expect((await call(clientOf(embedded), 'GET', `${configMaps}/lost`)).status).toBe(404)
+    expect((await call(await fileClient(folder.path), 'POST', configMaps, configMap('after'))).status).toBe(201)
+    expect((await call(await fileClient(folder.path), 'GET', `${configMaps}/lost`)).status).toBe(404)
   })
 
   it('takes nothing that grows while the disk is nearly full, and lets go of what is there', async () => {
@@ -136,14 +135,14 @@ describe('the embedded Kubernetes API', () => {
     {
       const { embedded } = await open(folder.path)
       await using _embedded = embedded
-      await call(clientOf(embedded), 'POST', configMaps, configMap('large', { text: 'x'.repeat(1000) }))
+      await call(await fileClient(folder.path), 'POST', configMaps, configMap('large', { text: 'x'.repeat(1000) }))
     }
     const { embedded } = await open(folder.path, { freeFloorBytes: 2 ** 40 })
     await using _embedded = embedded
-    const refused = await call(clientOf(embedded), 'POST', configMaps, configMap('more'))
+    const refused = await call(await fileClient(folder.path), 'POST', configMaps, configMap('more'))
     expect(refused).toMatchObject({ status: 507, body: { message: expect.stringContaining('kube.freeFloorBytes') as string } })
-    expect((await call(clientOf(embedded), 'PUT', `${configMaps}/large`, configMap('large'))).status).toBe(200)
-    expect((await call(clientOf(embedded), 'DELETE', `${configMaps}/large`)).status).toBe(200)
+    expect((await call(await fileClient(folder.path), 'PUT', `${configMaps}/large`, configMap('large'))).status).toBe(200)
+    expect((await call(await fileClient(folder.path), 'DELETE', `${configMaps}/large`)).status).toBe(200)
   })
 
   it('has the kinds of devices from its first start, and brings those of an older release up to date, with the devices', async () => {
@@ -152,25 +151,25 @@ describe('the embedded Kubernetes API', () => {
     {
       const { embedded } = await open(folder.path)
       await using _embedded = embedded
-      expect((await call(clientOf(embedded), 'POST', devices, device)).status).toBe(201)
-      const { body } = await call(clientOf(embedded), 'GET', definition)
+      expect((await call(await fileClient(folder.path), 'POST', devices, device)).status).toBe(201)
+      const { body } = await call(await fileClient(folder.path), 'GET', definition)
       const older = body as { metadata: { annotations: object }, spec: { versions: { additionalPrinterColumns: object[] }[] } }
       older.metadata.annotations = {}
       older.spec.versions[0]!.additionalPrinterColumns = []
-      expect((await call(clientOf(embedded), 'PUT', definition, older)).status).toBe(200)
+      expect((await call(await fileClient(folder.path), 'PUT', definition, older)).status).toBe(200)
     }
     const { embedded } = await open(folder.path)
     await using _embedded = embedded
-    expect((await call(clientOf(embedded), 'GET', definition)).body).toMatchObject({ spec: deviceDefinitions[1]!['spec'] })
-    expect((await call(clientOf(embedded), 'GET', `${devices}/hall`)).body).toMatchObject({ spec: { nodeName: 'edge-1' } })
+    expect((await call(await fileClient(folder.path), 'GET', definition)).body).toMatchObject({ spec: deviceDefinitions[1]!['spec'] })
+    expect((await call(await fileClient(folder.path), 'GET', `${devices}/hall`)).body).toMatchObject({ spec: { nodeName: 'edge-1' } })
   })
 
   it('starts where the kinds of devices cannot be installed, and serves everything else', async () => {
     await using folder = await temporaryFolder()
     const { embedded } = await open(folder.path, { freeFloorBytes: 2 ** 40 })
     await using _embedded = embedded
-    expect((await call(clientOf(embedded), 'GET', configMaps)).status).toBe(200)
-    expect((await call(clientOf(embedded), 'GET', definition)).status).toBe(404)
+    expect((await call(await fileClient(folder.path), 'GET', configMaps)).status).toBe(200)
+    expect((await call(await fileClient(folder.path), 'GET', definition)).status).toBe(404)
   })
 
   it('says which setting to change where its port is taken, and leaves its database closed', async () => {

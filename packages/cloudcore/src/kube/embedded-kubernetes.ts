@@ -2,12 +2,12 @@ import { chmod, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeError, hasCode, listenFailure, privateFileMode, writeFileAtomic } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random, Service } from '@holdfast/runtime'
-import type { KubeconfigFields } from '@holdfast/kube-api'
 import { EmbeddedKubeApi, StatusError, salvageObjects, writeKubeconfig } from '@holdfast/kube-api'
 import { Database, FileDiskSpace, levelStoreOpener } from '@holdfast/store'
 import type { Authority } from '../identity/index.ts'
-import { ClientNodeClient } from './client-node-client.ts'
 import { installDeviceKinds } from './device-kinds-install.ts'
+import type { KubeAccess } from './kube-access.ts'
+import { RestClient } from './rest-client.ts'
 
 export interface EmbeddedKubernetesOptions {
   readonly dataDir: string
@@ -30,8 +30,6 @@ export interface EmbeddedKubernetesComponents {
   readonly failpoint?: Failpoint
 }
 
-type Access = Omit<KubeconfigFields, 'namespace'>
-
 /** For each request that installs device kinds: a disk that hangs keeps nobody waiting for long. */
 const installMs = 5000
 
@@ -44,18 +42,19 @@ const controllers = { name: 'holdfast:cloudcore', groups: ['system:authenticated
  *
  * HTTPS with the certificate of the cluster's own authority; bearer tokens only, since the authority's client certificates are
  * those of nodes, which have no business here. `<data dir>/kubeconfig` (0600) is written at every start and holds the
- * administrator's token, which stays the same: `identity/kube-admin.token`.
+ * administrator's token, which stays the same: `identity/kube-admin.token`. cloudcore's own controllers need neither: they ask within
+ * the process.
  */
 export class EmbeddedKubernetes implements Service, AsyncDisposable {
   readonly name = 'kube-api'
   readonly api: EmbeddedKubeApi
   readonly database: Database
   readonly kubeconfigPath: string
-  /** For cloudcore's own controllers; another token at every start. */
-  readonly access: Access
+  /** For cloudcore's own controllers. */
+  readonly access: KubeAccess
   #closed: Promise<void> | undefined
 
-  private constructor(api: EmbeddedKubeApi, database: Database, kubeconfigPath: string, access: Access) {
+  private constructor(api: EmbeddedKubeApi, database: Database, kubeconfigPath: string, access: KubeAccess) {
     this.api = api
     this.database = database
     this.kubeconfigPath = kubeconfigPath
@@ -68,7 +67,6 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
     const { authority, clock, random, failpoint } = components
     const log = components.log.with({ database: 'objects' })
     const adminToken = await loadToken(join(authority.folder, 'kube-admin.token'), random)
-    const ownToken = newToken(random)
     const database = await Database.open({ freeFloorBytes }, {
       opener: levelStoreOpener({ path: join(dataDir, 'objects'), quarantineDir: join(dataDir, 'quarantine') }, { log, clock }),
       space: new FileDiskSpace(join(dataDir, 'objects.ballast'), 0),
@@ -84,7 +82,7 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
         server: {
           name: 'kube-api', host, port,
           tls: { certificatePem: authority.server.certificate, keyPem: authority.server.key },
-          tokens: [{ token: adminToken, user: administrator }, { token: ownToken, user: controllers }],
+          tokens: [{ token: adminToken, user: administrator }],
           version: {
             major: '1', minor: '32', gitVersion: `v1.32.0+holdfast.${version}`, gitCommit: '', buildDate: '1970-01-01T00:00:00Z',
             platform
@@ -96,10 +94,12 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
       const { objects, server } = api
       database.onLow(low => objects.refuseGrowth(low ? diskFull(dataDir, freeFloorBytes) : undefined))
       const kubeconfigPath = join(dataDir, 'kubeconfig')
-      const accessWith = (token: string): Access =>
-        ({ name: 'holdfast', server: server.url, caPem: authority.caPem, credentials: { kind: 'token', token } })
-      await writeKubeconfig(kubeconfigPath, accessWith(adminToken))
-      const access = accessWith(ownToken)
+      await writeKubeconfig(kubeconfigPath, {
+        name: 'holdfast', server: server.url, caPem: authority.caPem, credentials: { kind: 'token', token: adminToken }
+      })
+      const access: KubeAccess = {
+        kind: 'in-process', api: { url: server.url, answer: exchange => server.answer(exchange, controllers) }
+      }
       await installKinds(api, access, components)
       return new EmbeddedKubernetes(api, database, kubeconfigPath, access)
     } catch (error) {
@@ -136,10 +136,10 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
 
 /** As kubectl would; without them all but devices is served, so that no failure keeps cloudcore from starting. */
 async function installKinds(
-  api: EmbeddedKubeApi, access: Access, { clock, random, log }: EmbeddedKubernetesComponents
+  api: EmbeddedKubeApi, access: KubeAccess, { clock, random, log }: EmbeddedKubernetesComponents
 ): Promise<void> {
   try {
-    await using client = await ClientNodeClient.open({ access: { kind: 'given', fields: access }, requestMs: installMs }, { clock, random })
+    await using client = await RestClient.open({ access, requestMs: installMs }, { clock, random })
     const written = await installDeviceKinds(client)
     if (written.length === 0) return
     log.info('the kinds of devices are installed', { written })

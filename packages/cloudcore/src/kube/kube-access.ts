@@ -4,9 +4,11 @@ import { dirname, isAbsolute, join } from 'node:path'
 import { getCACertificates } from 'node:tls'
 import type * as clientNode from '@kubernetes/client-node'
 import type { Cluster, KubeConfig, RequestContext, User } from '@kubernetes/client-node'
-import type { KubeconfigFields } from '@holdfast/kube-api'
 import { describeError, HoldfastError } from '@holdfast/runtime'
+import { InProcessTransport, type InProcessApi } from './in-process-transport.ts'
 import { isJsonObject } from './kube-error.ts'
+import type { KubeTransport, TransportAnswer, TransportRequest } from './kube-transport.ts'
+import { unlessAborted } from './unless-aborted.ts'
 
 /** Where a Kubernetes API is, and as whom it is spoken to. */
 export type KubeAccess =
@@ -14,11 +16,17 @@ export type KubeAccess =
   | { readonly kind: 'file', readonly path: string, readonly context?: string | undefined }
   /** The service account of the Pod that this process runs in. */
   | { readonly kind: 'in-cluster' }
-  | { readonly kind: 'given', readonly fields: Omit<KubeconfigFields, 'namespace'> }
+  | { readonly kind: 'in-process', readonly api: InProcessApi }
 
+type RemoteAccess = Exclude<KubeAccess, { readonly kind: 'in-process' }>
 type Library = typeof clientNode
 /** Of the library's HTTP layer: connections to one server, with one set of TLS material. */
-export type Dispatcher = NonNullable<ReturnType<RequestContext['getDispatcher']>>
+type Dispatcher = NonNullable<ReturnType<RequestContext['getDispatcher']>>
+
+/** Loads what the access needs, and tries the credentials; the server is not asked. Rejects with `KUBE_CONFIG_INVALID`. */
+export async function openTransport(access: KubeAccess): Promise<KubeTransport> {
+  return access.kind === 'in-process' ? new InProcessTransport(access.api) : await KubeConnection.open(access)
+}
 
 /**
  * Costs some 60 MB and holds the event loop up for half a second and more: to be called before anybody is connected, where it will be
@@ -27,7 +35,7 @@ export type Dispatcher = NonNullable<ReturnType<RequestContext['getDispatcher']>
 export async function loadKubeLibrary(): Promise<Library> { return await import('@kubernetes/client-node') }
 
 /** What one request is sent with. */
-export interface Credentials {
+interface Credentials {
   readonly dispatcher: Dispatcher
   readonly headers: Readonly<Record<string, string>>
 }
@@ -37,43 +45,56 @@ export interface Credentials {
  * renewed (a token after a minute at the latest), without a connection more than that needs: the library by itself would
  * connect anew for every request.
  */
-export class KubeConnection {
-  /** Without a slash at its end. */
+class KubeConnection implements KubeTransport {
   readonly server: string
+  readonly #origin: string
+  readonly #prefix: string
   readonly #library: Library
   readonly #config: KubeConfig
   #dispatcher: Dispatcher | undefined
   /** The TLS material of `#dispatcher`, as text. */
   #material = ''
   #reading: Promise<Credentials> | undefined
-  /** They cannot change, and are read once. */
-  readonly #areFixed: boolean
 
-  private constructor(library: Library, config: KubeConfig, areFixed: boolean) {
+  private constructor(library: Library, config: KubeConfig) {
     this.#library = library
     this.#config = config
-    this.#areFixed = areFixed
     this.server = config.getCurrentCluster()!.server.replace(/\/+$/, '')
+    const { origin, pathname } = new URL(this.server)
+    this.#origin = origin
+    this.#prefix = pathname.replace(/\/$/, '')
   }
 
   /** Loads the library and tries the credentials. Rejects with `KUBE_CONFIG_INVALID`. */
-  static async open(access: KubeAccess): Promise<KubeConnection> {
+  static async open(access: RemoteAccess): Promise<KubeConnection> {
     const library = await loadKubeLibrary()
-    const connection = new KubeConnection(library, await loadConfig(library, access), access.kind === 'given')
+    const connection = new KubeConnection(library, await loadConfig(library, access))
     try {
-      await connection.credentials()
+      await connection.#credentials()
     } catch (error) {
       throw invalid(`${connection.server}: the credentials: ${describeError(error)}`, error)
     }
     return connection
   }
 
+  async request({ method, path, headers: own, body }: TransportRequest, signal: AbortSignal): Promise<TransportAnswer> {
+    const { dispatcher, headers } = await unlessAborted(this.#credentials(), signal)
+    const request = {
+      origin: this.#origin, path: this.#prefix + path, method, headers: { ...own, ...headers }, ...body !== undefined && { body },
+      signal, headersTimeout: 0, bodyTimeout: 0, allowH2: false
+    }
+    const answer = await dispatcher.request(request)
+    // Whoever reads it hears of its errors; where nobody reads on, they are nobody's.
+    answer.body.on('error', () => undefined)
+    return { status: answer.statusCode, headers: answer.headers, body: answer.body }
+  }
+
   /**
    * Rejects with whatever the credentials' files or programs have to say. A program has the time that it takes, and is run once
    * for all who ask meanwhile.
    */
-  credentials(): Promise<Credentials> {
-    this.#reading ??= this.#read().finally(() => { if (!this.#areFixed) this.#reading = undefined })
+  #credentials(): Promise<Credentials> {
+    this.#reading ??= this.#read().finally(() => { this.#reading = undefined })
     return this.#reading
   }
 
@@ -94,11 +115,10 @@ export class KubeConnection {
     return { dispatcher: this.#dispatcher, headers }
   }
 
-  /** Cuts what is under way. */
   async close(): Promise<void> { await this.#dispatcher?.destroy() }
 }
 
-async function loadConfig(library: Library, access: KubeAccess): Promise<KubeConfig> {
+async function loadConfig(library: Library, access: RemoteAccess): Promise<KubeConfig> {
   const config = new library.KubeConfig()
   let tokenFile: string | undefined
   switch (access.kind) {
@@ -110,16 +130,6 @@ async function loadConfig(library: Library, access: KubeAccess): Promise<KubeCon
       if (config.getCurrentCluster()!.server.includes('undefined')) {
         throw invalid('this process does not run in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set')
       }
-      break
-    case 'given': {
-      const { name, server, caPem, credentials } = access.fields
-      const base64 = (pem: string): string => Buffer.from(pem).toString('base64')
-      config.loadFromClusterAndUser(
-        { name, server, skipTLSVerify: false, ...caPem !== undefined && { caData: base64(caPem) } },
-        credentials.kind === 'token' ? { name, token: credentials.token }
-          : { name, certData: base64(credentials.certificatePem), keyData: base64(credentials.keyPem) }
-      )
-    }
   }
   const cluster = config.getCurrentCluster()
   const user = config.getCurrentUser()
@@ -171,7 +181,7 @@ function settleUser(user: User, tokenFile: string | undefined): User {
   return tokenFile === undefined || user.token ? user : { ...user, authProvider: { name: 'tokenFile', config: { tokenFile } } }
 }
 
-const originOf = (access: KubeAccess): string => access.kind === 'file' ? access.path : access.kind
+const originOf = (access: RemoteAccess): string => access.kind === 'file' ? access.path : access.kind
 
 function invalid(message: string, cause?: unknown): HoldfastError {
   return new HoldfastError('KUBE_CONFIG_INVALID', message, cause === undefined ? undefined : { cause })

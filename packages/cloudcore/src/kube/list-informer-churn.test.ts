@@ -1,13 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { EmbeddedKubeApi } from '@holdfast/kube-api'
+import { EmbeddedKubeApi, writeKubeconfig } from '@holdfast/kube-api'
 import { SeededRandom, silentLog, SystemClock, SystemRandom } from '@holdfast/runtime'
 import { Committer, LevelStore } from '@holdfast/store'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Authority } from '../identity/index.ts'
-import { ClientNodeClient } from './client-node-client.ts'
-import type { KubeAccess } from './kube-access.ts'
+import { RestClient } from './rest-client.ts'
 import type { KubeClient } from './kube-client.ts'
 import { kubeStatus } from './kube-error.ts'
 import { kubeKinds } from './kube-kinds.ts'
@@ -57,12 +56,12 @@ afterEach(async () => {
 })
 
 test('an informer ends with the exact set of objects after churn, compaction and restarts of the API', { timeout: 60_000 }, async () => {
-  const access = {
-    kind: 'given',
-    fields: { name: 'embedded', server: `https://127.0.0.1:${port}`, caPem: authority.caPem, credentials: { kind: 'token', token } }
-  } as const satisfies KubeAccess
+  const path = join(folder, 'kubeconfig')
+  await writeKubeconfig(path, {
+    name: 'embedded', server: `https://127.0.0.1:${port}`, caPem: authority.caPem, credentials: { kind: 'token', token }
+  })
   const random = new SeededRandom(Number(process.env['SEED'] ?? 3))
-  await using client = await ClientNodeClient.open({ access, listPage: 16 }, { clock, random })
+  await using client = await RestClient.open({ access: { kind: 'file', path }, listPage: 16 }, { clock, random })
   /** Watches whose version was gone. */
   let expired = 0
   const counted: Pick<KubeClient, 'list' | 'watch'> = {
@@ -85,7 +84,7 @@ test('an informer ends with the exact set of objects after churn, compaction and
   })
   const stop = new AbortController()
   const running = informer.run(stop.signal)
-  const library = new LibraryInformer(access, 100)
+  const library = new LibraryInformer(path, 100)
   await library.start()
   const churn = new Churn({ names: 60 }, { client, random })
   const churning = churn.run()

@@ -1,6 +1,6 @@
 import { SeededRandom, silentLog, SystemClock, type Clock, type Log, type Timer } from '@holdfast/runtime'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { ClientNodeClient } from './client-node-client.ts'
+import { RestClient } from './rest-client.ts'
 import { kubeKinds } from './kube-kinds.ts'
 import { kubeClientLimits as limits } from './limits.ts'
 import { ListInformer, type ListInformerOptions } from './list-informer.ts'
@@ -30,7 +30,7 @@ class PausingClock extends SystemClock implements Clock {
 
 let api: ScriptedApi
 let clock: PausingClock
-let client: ClientNodeClient
+let client: RestClient
 let stop: AbortController
 let informer: ListInformer
 let running: Promise<void>
@@ -41,7 +41,7 @@ let logged: string[]
 beforeEach(async () => {
   api = await ScriptedApi.open()
   clock = new PausingClock()
-  client = await ClientNodeClient.open({ access: api.access }, { clock, random: new SeededRandom(1) })
+  client = await RestClient.open({ access: api.access }, { clock, random: new SeededRandom(1) })
   logged = []
 })
 

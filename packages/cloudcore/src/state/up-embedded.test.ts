@@ -3,12 +3,8 @@ import { EmbeddedKubeApi } from '@holdfast/kube-api'
 import { SystemClock, SystemRandom, parseNodeName, silentLog } from '@holdfast/runtime'
 import { Committer, MemoryStore } from '@holdfast/store'
 import { stateDigest } from '@holdfast/sync'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Authority } from '../identity/index.ts'
-import { ClientNodeClient } from '../kube/client-node-client.ts'
+import { RestClient } from '../kube/rest-client.ts'
 import type { ObjectPlace } from '../kube/kube-client.ts'
 import { kubeKinds } from '../kube/kube-kinds.ts'
 import { ListInformer } from '../kube/list-informer.ts'
@@ -23,35 +19,30 @@ import { HandLinks } from './testing/up-node-links.ts'
 import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
 
-const token = 'a-token-of-this-test'
+const user = { name: 'cloudcore', groups: ['system:masters'] }
 const clock = new SystemClock()
 const random = new SystemRandom()
 const edge = parseNodeName('edge-1')!
 
 let close: () => Promise<void>
-let client: ClientNodeClient
+let client: RestClient
 let links: HandLinks
 let targets: UpTargets
 
-/** The whole of what comes up, against the embedded API over TLS. */
+/** The whole of what comes up, against the embedded API of the same process. */
 beforeEach(async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'holdfast-up-'))
-  const authority = await Authority.open({ folder, serverNames: [], hostname: 'cloud' }, { clock, log: silentLog })
   const store = new MemoryStore()
   const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
   const api = await EmbeddedKubeApi.open({
     server: {
-      name: 'kube-api', host: '127.0.0.1', port: 0,
-      tls: { certificatePem: authority.server.certificate, keyPem: authority.server.key },
-      tokens: [{ token, user: { name: 'cloudcore', groups: ['system:masters'] } }],
+      name: 'kube-api', host: '127.0.0.1', port: 0, tokens: [],
       version: { major: '1', minor: '32', gitVersion: 'v1.32.0', gitCommit: '', buildDate: '', platform: '' }
     },
     objects: {}
   }, { store, committer, clock, random, log: silentLog })
-  client = await ClientNodeClient.open({ access: {
-    kind: 'given',
-    fields: { name: 'embedded', server: `https://127.0.0.1:${api.server.port}`, caPem: authority.caPem, credentials: { kind: 'token', token } }
-  } }, { clock, random })
+  client = await RestClient.open({
+    access: { kind: 'in-process', api: { url: api.server.url, answer: exchange => api.server.answer(exchange, user) } }
+  }, { clock, random })
   const components = { client, clock, random, log: silentLog }
   const [pods, nodes] = [new ListInformer({ kind: kubeKinds.pods }, components), new ListInformer({ kind: kubeKinds.nodes }, components)]
   links = new HandLinks()
@@ -70,7 +61,6 @@ beforeEach(async () => {
     await api.close()
     await committer.close()
     await store.close()
-    await rm(folder, { recursive: true })
   }
 })
 

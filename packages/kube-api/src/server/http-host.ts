@@ -2,7 +2,7 @@
 // refuses with RFC 9457 problems where clients of Kubernetes expect a Status, and hides the socket whose certificate names
 // the client.
 import { once } from 'node:events'
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { discardRest, endpointUrl, listenOn, readBody, refuseUnparsed, type BodyRefusals, type Clock } from '@holdfast/runtime'
 import { kubeApiServerLimits as limits } from './limits.ts'
@@ -25,12 +25,18 @@ export interface HttpHostOptions {
   readonly tls?: TlsMaterial
 }
 
-export interface HttpExchange {
-  readonly request: IncomingMessage
+/** A request and what it takes to answer it, wherever it comes from. */
+export interface ApiExchange {
+  /** Names of headers in lower case; `url` is the path with the query. */
+  readonly request: { readonly method?: string | undefined, readonly url?: string | undefined, readonly headers: IncomingHttpHeaders }
   /** Aborts when the exchange is over, whether or not the client has its answer, or the server stops. */
   readonly signal: () => AbortSignal
   /** The whole body. Rejects with StatusError 413 past the bound. */
   readonly body: () => Promise<Buffer>
+}
+
+export interface HttpExchange extends ApiExchange {
+  readonly request: IncomingMessage
 }
 
 export interface ApiReply {

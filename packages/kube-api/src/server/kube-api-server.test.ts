@@ -6,6 +6,9 @@ import { Committer, MemoryStore } from '@holdfast/store'
 import { afterEach, expect, test } from 'vitest'
 import { EmbeddedKubeApi } from '../embedded-kube-api.ts'
 import type { ObjectStoreOptions } from '../object-store.ts'
+import type { User } from './authentication.ts'
+import { forbiddenTo, type Authorizer } from './authorization.ts'
+import { KubeApiServer } from './kube-api-server.ts'
 import { kubeApiServerLimits as limits } from './limits.ts'
 
 const closers: (() => Promise<void>)[] = []
@@ -195,4 +198,32 @@ test('writers of one object follow each other, and each sees the one before', as
   })))
   const { data } = JSON.parse((await send(api, 'GET', `${path}/counter`)).body) as { data: Record<string, string> }
   expect(Object.keys(data)).toHaveLength(50)
+})
+
+test('what this process asks is asked as the user that it names, whatever its headers say', async () => {
+  const { registry, objects } = await open()
+  const clock = new SystemClock()
+  const [reader, stranger]: User[] = [{ name: 'reader', groups: ['of-this-process'] }, { name: 'stranger', groups: [] }]
+  const asked: { readonly user: User, readonly verb: string, readonly path: string }[] = []
+  const authorizer: Authorizer = (user, attributes) => {
+    asked.push({ user, verb: attributes.verb, path: attributes.path })
+    return user === reader ? undefined : forbiddenTo(user, attributes)
+  }
+  const server = await KubeApiServer.open({
+    name: 'kube-api', host: '127.0.0.1', port: 0, tokens: [{ token: 'one', user: { name: 'one', groups: [] } }],
+    version: { major: '1', minor: '32', gitVersion: 'v1.32.0', gitCommit: '', buildDate: '', platform: '' }
+  }, { registry, objects, clock, random: new SeededRandom(7), log: silentLog, authorizer })
+  closers.push(() => server.close())
+  const path = '/api/v1/namespaces/default/configmaps'
+  const ask = (user: User, headers: Record<string, string> = {}): ReturnType<KubeApiServer['answer']> => server.answer({
+    request: { method: 'GET', url: `${path}?limit=1`, headers }, signal: () => new AbortController().signal, body: async () => Buffer.alloc(0)
+  }, user)
+  expect(await ask(reader!)).toMatchObject({ status: 200 })
+  expect(await ask(reader!, { host: 'evil.example', authorization: 'Bearer wrong' })).toMatchObject({ status: 200 })
+  const refused = await ask(stranger!, { authorization: 'Bearer one' })
+  expect(refused.status).toBe(403)
+  expect(JSON.parse(refused.body as string)).toMatchObject({
+    message: 'configmaps is forbidden: User "stranger" cannot list resource "configmaps" in API group "" in the namespace "default"'
+  })
+  expect(asked).toEqual([reader, reader, stranger].map(user => ({ user, verb: 'list', path })))
 })

@@ -6,7 +6,7 @@ import { StatusError } from '../status-error.ts'
 import { Authentication, type TokenUser, type User } from './authentication.ts'
 import { anonymousReadsHealth, type Authorizer, type RequestAttributes } from './authorization.ts'
 import { Documents, type ServerVersion } from './documents.ts'
-import { HttpHost, type ApiReply, type HttpExchange, type TlsMaterial } from './http-host.ts'
+import { HttpHost, type ApiExchange, type ApiReply, type HttpExchange, type TlsMaterial } from './http-host.ts'
 import { jsonReply } from './json-reply.ts'
 import { kubeApiServerLimits as limits } from './limits.ts'
 import { ObjectReads } from './object-reads.ts'
@@ -92,7 +92,8 @@ export class KubeApiServer implements Service, AsyncDisposable {
   /** Binds the port. Rejects with `LISTEN_FAILED`. */
   static async open(options: KubeApiServerOptions, components: KubeApiServerComponents): Promise<KubeApiServer> {
     const server = new KubeApiServer(options, components)
-    server.#host = await HttpHost.open(options, exchange => server.#answer(exchange), components.clock)
+    server.#host = await HttpHost.open(options, exchange => server.#answer(exchange, () => server.#senderOf(exchange)),
+      components.clock)
     return server
   }
 
@@ -113,9 +114,16 @@ export class KubeApiServer implements Service, AsyncDisposable {
   /** Accepts nothing more, ends watches, lets requests in flight finish for a while. Idempotent. */
   async close(): Promise<void> { await this.#host?.close() }
 
-  async #answer(exchange: HttpExchange): Promise<ApiReply> {
+  /**
+   * Answers a request of this process, sent by `user`, as one that came over HTTP: the same paths, authorization and refusals. What
+   * belongs to the connection is not there: the bound on a body, and the end of what is under way at `close`. `signal` ends a
+   * watch. Never rejects.
+   */
+  answer(exchange: ApiExchange, user: User): Promise<ApiReply> { return this.#answer(exchange, () => user) }
+
+  async #answer(exchange: ApiExchange, senderOf: () => User): Promise<ApiReply> {
     try {
-      return await this.#reply(exchange)
+      return await this.#reply(exchange, senderOf())
     } catch (error) {
       if (error instanceof StatusError) return refusal(error)
       // Whoever has the store has logged the failed write; a line for each request that meets it would say no more.
@@ -131,10 +139,13 @@ export class KubeApiServer implements Service, AsyncDisposable {
     }
   }
 
-  async #reply(exchange: HttpExchange): Promise<ApiReply> {
-    const { request } = exchange
+  #senderOf({ request }: HttpExchange): User {
     this.#checkHost(request.headers.host)
-    const user = this.#authentication.userOf(request)
+    return this.#authentication.userOf(request)
+  }
+
+  async #reply(exchange: ApiExchange, user: User): Promise<ApiReply> {
+    const { request } = exchange
     const url = request.url ?? '/'
     const mark = url.indexOf('?')
     const path = mark === -1 ? url : url.slice(0, mark)
@@ -175,7 +186,7 @@ export class KubeApiServer implements Service, AsyncDisposable {
   }
 
   #resource(
-    { request, signal, body }: HttpExchange, target: ResourceTarget, query: URLSearchParams,
+    { request, signal, body }: ApiExchange, target: ResourceTarget, query: URLSearchParams,
     { verb }: RequestAttributes, user: User
   ): ApiReply | Promise<ApiReply> {
     const served = this.#components.registry.find(target.group, target.version, target.plural)

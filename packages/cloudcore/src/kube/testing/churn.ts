@@ -1,7 +1,6 @@
 import { makeInformer, CoreV1Api, KubeConfig, type KubernetesObject } from '@kubernetes/client-node'
 import type { KubeObject } from '@holdfast/kube-api'
 import { type SeededRandom, SystemClock, type Timer, wait } from '@holdfast/runtime'
-import type { KubeAccess } from '../kube-access.ts'
 import type { KubeClient } from '../kube-client.ts'
 import { KubeError } from '../kube-error.ts'
 import { kindPath, kubeKinds } from '../kube-kinds.ts'
@@ -83,11 +82,9 @@ export class LibraryInformer {
   #timer: Timer | undefined
   #errors = 0
 
-  constructor(access: KubeAccess & { readonly kind: 'given' }, restartMs: number) {
-    const { name, server, caPem = '', credentials } = access.fields
+  constructor(kubeconfigPath: string, restartMs: number) {
     const config = new KubeConfig()
-    config.loadFromClusterAndUser({ name, server, skipTLSVerify: false, caData: Buffer.from(caPem).toString('base64') },
-      { name, token: credentials.kind === 'token' ? credentials.token : '' })
+    config.loadFromFile(kubeconfigPath)
     const core = config.makeApiClient(CoreV1Api)
     this.#restartMs = restartMs
     this.#informer = makeInformer(config, kindPath(configMaps), () => core.listConfigMapForAllNamespaces())

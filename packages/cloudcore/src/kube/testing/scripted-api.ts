@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { KubeAccess } from '../kube-access.ts'
+import { KubeconfigFolder } from './kubeconfig-folder.ts'
 
 /** One request, to be answered by the test. */
 export class Exchange {
@@ -50,6 +51,7 @@ export class ScriptedApi implements AsyncDisposable {
   readonly #server: Server
   readonly #waiting: Exchange[] = []
   readonly #wanted: ((exchange: Exchange) => void)[] = []
+  #kubeconfig: KubeconfigFolder | undefined
 
   private constructor() {
     this.#server = createServer((request, response) => {
@@ -67,14 +69,13 @@ export class ScriptedApi implements AsyncDisposable {
     const api = new ScriptedApi()
     api.#server.listen(0, '127.0.0.1')
     await once(api.#server, 'listening')
+    api.#kubeconfig = await KubeconfigFolder.write({ name: 'scripted', server: api.url, credentials: { kind: 'token', token: 'a-token' } })
     return api
   }
 
   get url(): string { return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}` }
 
-  get access(): KubeAccess {
-    return { kind: 'given', fields: { name: 'scripted', server: this.url, credentials: { kind: 'token', token: 'a-token' } } }
-  }
+  get access(): KubeAccess { return this.#kubeconfig!.access }
 
   /** Requests that came and were not taken yet. */
   get unread(): number { return this.#waiting.length }
@@ -89,6 +90,7 @@ export class ScriptedApi implements AsyncDisposable {
     this.#server.closeAllConnections()
     this.#server.close()
     await once(this.#server, 'close')
+    await this.#kubeconfig?.[Symbol.asyncDispose]()
   }
 }
 

@@ -4,14 +4,16 @@ import { createSecureServer } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { writeKubeconfig } from '@holdfast/kube-api'
 import { SeededRandom, silentLog, SystemClock, type Clock, type Timer } from '@holdfast/runtime'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Authority } from '../identity/index.ts'
-import { ClientNodeClient, type ClientNodeClientOptions } from './client-node-client.ts'
+import { RestClient, type RestClientOptions } from './rest-client.ts'
 import type { WatchEvent } from './kube-client.ts'
 import { KubeError } from './kube-error.ts'
 import { kindPath, kubeKinds } from './kube-kinds.ts'
 import { kubeClientLimits as limits } from './limits.ts'
+import { KubeconfigFolder } from './testing/kubeconfig-folder.ts'
 import { configMap, configMapList, type Exchange, failure, ScriptedApi } from './testing/scripted-api.ts'
 
 /** Runs what is due when told to. */
@@ -44,8 +46,8 @@ afterEach(async () => {
   await api[Symbol.asyncDispose]()
 })
 
-async function open(options: Partial<ClientNodeClientOptions> = {}): Promise<ClientNodeClient> {
-  const client = await ClientNodeClient.open({ access: api.access, ...options }, { clock, random: new SeededRandom(1) })
+async function open(options: Partial<RestClientOptions> = {}): Promise<RestClient> {
+  const client = await RestClient.open({ access: api.access, ...options }, { clock, random: new SeededRandom(1) })
   closers.push(() => client.close())
   return client
 }
@@ -160,8 +162,10 @@ describe('a failure', () => {
     exchange.send('{"kind":')
     await exchange.cut()
     expect(await rejection(broken)).toMatchObject({ status: 0, reason: 'Unreachable' })
-    const fields = { name: 'none', server: 'http://127.0.0.1:1', credentials: { kind: 'token', token: 't' } } as const
-    const nowhere = await open({ access: { kind: 'given', fields } })
+    await using kubeconfig = await KubeconfigFolder.write({
+      name: 'none', server: 'http://127.0.0.1:1', credentials: { kind: 'token', token: 't' }
+    })
+    const nowhere = await open({ access: kubeconfig.access })
     expect(await rejection(nowhere.get(place))).toMatchObject({ status: 0, message: expect.stringContaining('ECONNREFUSED') as string })
   })
 
@@ -188,7 +192,7 @@ describe('a failure', () => {
 })
 
 describe('a list', () => {
-  const list = (client: ClientNodeClient, signal = never): ReturnType<ClientNodeClient['list']> =>
+  const list = (client: RestClient, signal = never): ReturnType<RestClient['list']> =>
     client.list(configMaps, { labelSelector: 'app=x', fieldSelector: 'metadata.name!=z' }, signal)
 
   test('reads all pages at one version, never from a cache, and gives the items their type', async () => {
@@ -270,7 +274,7 @@ describe('a list', () => {
 })
 
 describe('a watch', () => {
-  const watch = (client: ClientNodeClient, seen: WatchEvent[], signal = never): Promise<void> =>
+  const watch = (client: RestClient, seen: WatchEvent[], signal = never): Promise<void> =>
     client.watch(configMaps, { namespace: 'default', labelSelector: 'app=x' }, '9', event => { seen.push(event) }, signal)
 
   test('gives events and bookmarks in order, until the server ends it', async () => {
@@ -448,7 +452,7 @@ describe('a kubeconfig', () => {
   })
 
   test('that leads nowhere is refused, and says why', async () => {
-    const refused = async (access: ClientNodeClientOptions['access'], said: RegExp): Promise<void> => {
+    const refused = async (access: RestClientOptions['access'], said: RegExp): Promise<void> => {
       await expect(open({ access })).rejects.toMatchObject({ code: 'KUBE_CONFIG_INVALID', message: expect.stringMatching(said) as string })
     }
     await refused({ kind: 'file', path: join(folder, 'absent') }, /absent.*ENOENT/)
@@ -541,7 +545,9 @@ describe('connections', () => {
       name: 'tls', server: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, caPem: authority.caPem,
       credentials: { kind: 'token', token: 't' }
     } as const
-    const client = await open({ access: { kind: 'given', fields } })
+    const trusting = join(folder, 'trusting')
+    await writeKubeconfig(trusting, fields)
+    const client = await open({ access: { kind: 'file', path: trusting } })
     for (let i = 0; i < 30; i++) await client.get(place)
     // The next request may come before the connection of the last one is seen to be free.
     expect(socketsOf(requests.splice(0)).size).toBeLessThan(3)
@@ -556,7 +562,9 @@ describe('connections', () => {
     await Promise.all(watches)
 
     const { caPem: _, ...unknown } = fields
-    const wary = await open({ access: { kind: 'given', fields: unknown } })
+    const unsure = join(folder, 'wary')
+    await writeKubeconfig(unsure, unknown)
+    const wary = await open({ access: { kind: 'file', path: unsure } })
     expect(await rejection(wary.get(place))).toMatchObject({ status: 0, message: expect.stringMatching(/certificate/) as string })
     await client.close()
     server.close()

@@ -1,16 +1,16 @@
 import type { KubeObject } from '@holdfast/kube-api'
 import { describeError } from '@holdfast/runtime'
 import type { Clock, Random, Timer } from '@holdfast/runtime'
-import { KubeConnection, type Dispatcher, type KubeAccess } from './kube-access.ts'
+import { openTransport, type KubeAccess } from './kube-access.ts'
 import type { KubeClient, KubeKind, KubeList, ListSelection, ObjectPlace, WatchEvent } from './kube-client.ts'
 import { isJsonObject, KubeError, refusal, strange, tooLarge, unanswered } from './kube-error.ts'
 import { kindName, kindPath } from './kube-kinds.ts'
+import type { KubeTransport, TransportAnswer, TransportRequest } from './kube-transport.ts'
 import { kubeClientLimits as limits } from './limits.ts'
 import { LineSplitter } from './line-splitter.ts'
-import { unlessAborted } from './unless-aborted.ts'
 
 /** Bounds that tests set lower; the defaults are those of `kubeClientLimits`. */
-export interface ClientNodeClientOptions {
+export interface RestClientOptions {
   readonly access: KubeAccess
   readonly listPage?: number
   readonly listPageBytesMax?: number
@@ -20,16 +20,13 @@ export interface ClientNodeClientOptions {
   readonly watchSilenceMs?: number
 }
 
-export interface ClientNodeClientComponents {
+export interface RestClientComponents {
   readonly clock: Clock
   readonly random: Random
 }
 
 /** A request as it is told in messages and sent. */
-interface KubeRequest {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
-  /** With the query. */
-  readonly path: string
+interface KubeRequest extends Pick<TransportRequest, 'method' | 'path'> {
   readonly body?: object | undefined
   readonly contentType?: string
   /** How long nothing may be heard: in all, or at a time where the answer is a stream. */
@@ -38,38 +35,31 @@ interface KubeRequest {
   readonly signal?: AbortSignal | undefined
 }
 
-type Answer = Awaited<ReturnType<Dispatcher['request']>>
-
 /**
- * KubeClient over `@kubernetes/client-node`: its configuration, authentication and HTTP layer, and the API's JSON as it is. The
- * library's model classes would drop members that they do not know.
+ * KubeClient over the REST API, with its JSON as it is: the model classes of `@kubernetes/client-node` would drop members that
+ * they do not know.
  *
  * What it gives has `apiVersion`, `kind` and `metadata` first, in lists too, where the API leaves the former two out, and is
  * without `managedFields`: the same object reads the same wherever it comes from. Every request has a time limit, every
  * answer a bound (docs/limits.md), each watch a connection of its own (HTTP/1.1), so that none waits for another (L9).
  */
-export class ClientNodeClient implements KubeClient, AsyncDisposable {
-  readonly #options: Required<ClientNodeClientOptions>
-  readonly #components: ClientNodeClientComponents
-  readonly #connection: KubeConnection
-  readonly #origin: string
-  readonly #prefix: string
+export class RestClient implements KubeClient, AsyncDisposable {
+  readonly #options: Required<RestClientOptions>
+  readonly #components: RestClientComponents
+  readonly #transport: KubeTransport
   readonly #underWay = new Set<AbortController>()
   #closed = false
 
   private constructor(
-    options: Required<ClientNodeClientOptions>, components: ClientNodeClientComponents, connection: KubeConnection
+    options: Required<RestClientOptions>, components: RestClientComponents, transport: KubeTransport
   ) {
     this.#options = options
     this.#components = components
-    this.#connection = connection
-    const { origin, pathname } = new URL(connection.server)
-    this.#origin = origin
-    this.#prefix = pathname.replace(/\/$/, '')
+    this.#transport = transport
   }
 
-  /** Loads the library and the credentials; the server is not asked. Rejects with `KUBE_CONFIG_INVALID`. */
-  static async open(options: ClientNodeClientOptions, components: ClientNodeClientComponents): Promise<ClientNodeClient> {
+  /** Loads what the access needs; the server is not asked. Rejects with `KUBE_CONFIG_INVALID`. */
+  static async open(options: RestClientOptions, components: RestClientComponents): Promise<RestClient> {
     const settled = {
       listPage: limits.listPage.value,
       listPageBytesMax: limits.listPageBytes.value,
@@ -79,11 +69,11 @@ export class ClientNodeClient implements KubeClient, AsyncDisposable {
       watchSilenceMs: limits.watchSilenceMs.value,
       ...options
     }
-    return new ClientNodeClient(settled, components, await KubeConnection.open(options.access))
+    return new RestClient(settled, components, await openTransport(options.access))
   }
 
   /** The address of the API, for messages. */
-  get server(): string { return this.#connection.server }
+  get server(): string { return this.#transport.server }
 
   async get(place: ObjectPlace): Promise<KubeObject | undefined> {
     try {
@@ -253,14 +243,14 @@ export class ClientNodeClient implements KubeClient, AsyncDisposable {
     const meaningOf = (error: unknown): Error => cut.signal.aborted ? cut.signal.reason as Error
       : unanswered('Unreachable', `${what}: ${describeError(error)}`, error)
     try {
-      let answer: Answer
+      let answer: TransportAnswer
       try {
-        answer = await this.#open(request, cut.signal)
+        answer = await this.#transport.request(transported(request), cut.signal)
       } catch (error) {
         throw meaningOf(error)
       }
       const chunks = heard(answer.body, () => { if (request.streams === true) patience.heard() }, meaningOf)
-      const { statusCode: status, headers } = answer
+      const { status, headers } = answer
       if (status >= 200 && status < 300) return await read(status, chunks)
       const { body, isWhole } = await gather(chunks, limits.answerBytes.value)
       const retryAfter = headers['retry-after']
@@ -273,28 +263,7 @@ export class ClientNodeClient implements KubeClient, AsyncDisposable {
     }
   }
 
-  async #open({ method, path, body, contentType }: KubeRequest, signal: AbortSignal): Promise<Answer> {
-    const { dispatcher, headers } = await unlessAborted(this.#connection.credentials(), signal)
-    const request = {
-      origin: this.#origin,
-      path: this.#prefix + path,
-      method,
-      headers: {
-        accept: json, 'user-agent': userAgent, ...contentType !== undefined && { 'content-type': contentType }, ...headers
-      },
-      ...body !== undefined && { body: JSON.stringify(body) },
-      signal,
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      allowH2: false
-    }
-    const answer = await dispatcher.request(request)
-    // Whoever reads it hears of its errors; where nobody reads on, they are nobody's.
-    answer.body.on('error', () => undefined)
-    return answer
-  }
-
-  #what({ method, path }: KubeRequest): string { return `${method} ${this.#connection.server}${path}` }
+  #what({ method, path }: KubeRequest): string { return `${method} ${this.server}${path}` }
 
   async [Symbol.asyncDispose](): Promise<void> { await this.close() }
 
@@ -302,7 +271,7 @@ export class ClientNodeClient implements KubeClient, AsyncDisposable {
   async close(): Promise<void> {
     this.#closed = true
     for (const cut of this.#underWay) cut.abort(unanswered('Closed', `${this.server}: the client is closed`))
-    await this.#connection.close()
+    await this.#transport.close()
   }
 }
 
@@ -311,6 +280,13 @@ const ended = new Error('the request is over')
 
 const json = 'application/json'
 const userAgent = 'holdfast-cloudcore'
+
+function transported({ method, path, body, contentType }: KubeRequest): TransportRequest {
+  return {
+    method, path, headers: { accept: json, 'user-agent': userAgent, ...contentType !== undefined && { 'content-type': contentType } },
+    ...body !== undefined && { body: JSON.stringify(body) }
+  }
+}
 
 /** Ends what is not heard of for so long. One timer, however often something is heard. */
 class Patience {
