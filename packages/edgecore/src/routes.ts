@@ -1,5 +1,5 @@
 import { RecordTopic } from '@holdfast/protos'
-import { TwoGenerationCache } from './broker/two-generation-cache.ts'
+import { TwoGenerationCache } from '@holdfast/runtime'
 
 /** One line of the configuration's `routes`. */
 export interface RouteRule {

@@ -1,3 +1,5 @@
+interface Kept<Value> { readonly value: Value, readonly bytes: number }
+
 /**
  * A bounded map of what was used lately: when the young generation is full, it becomes the old one, and what was the old
  * one is forgotten. Constant cost, about least-recently-used. Holds at most two generations.
@@ -5,8 +7,8 @@
 export class TwoGenerationCache<Value> {
   readonly #entriesMax: number
   readonly #bytesMax: number
-  #young = new Map<string, Value>()
-  #old = new Map<string, Value>()
+  #young = new Map<string, Kept<Value>>()
+  #old = new Map<string, Kept<Value>>()
   #bytes = 0
 
   /** Bounds of one generation. */
@@ -19,10 +21,10 @@ export class TwoGenerationCache<Value> {
 
   get(key: string): Value | undefined {
     const young = this.#young.get(key)
-    if (young !== undefined) return young
+    if (young !== undefined) return young.value
     const old = this.#old.get(key)
-    if (old !== undefined) this.set(key, old, key.length)
-    return old
+    if (old !== undefined) this.set(key, old.value, old.bytes)
+    return old?.value
   }
 
   set(key: string, value: Value, bytes: number): void {
@@ -31,7 +33,7 @@ export class TwoGenerationCache<Value> {
       this.#young = new Map()
       this.#bytes = 0
     }
-    this.#young.set(key, value)
-    this.#bytes += bytes
+    this.#bytes += bytes - (this.#young.get(key)?.bytes ?? 0)
+    this.#young.set(key, { value, bytes })
   }
 }

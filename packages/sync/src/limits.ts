@@ -58,5 +58,10 @@ export const stateLimits = {
   pendingRawBytes: {
     value: 16 * 1024 * 1024, unit: 'bytes', meaning: 'Batches received and not applied, after decompression.',
     atLimit: 'The session ends with STATE_WINDOW_EXCEEDED.'
+  },
+  answerDelayMs: {
+    value: 1, unit: 'ms',
+    meaning: 'From a change that came until it is acknowledged: what it brings about, here and on the link, goes first or along.',
+    atLimit: 'All that was taken in meanwhile is acknowledged at once.'
   }
 } as const

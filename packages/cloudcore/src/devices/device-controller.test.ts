@@ -10,6 +10,9 @@ import {
 } from './testing/device-cluster.ts'
 import type { DeviceInformer } from './testing/device-cluster.ts'
 
+/** Until a change is looked at. */
+const soonMs = deviceLimits.lookDelayMs.value
+
 let clock: HandClock
 let cluster: ScriptedCluster
 let clouds: DeviceCloud[]
@@ -66,7 +69,7 @@ describe('a desired value', () => {
     expect(saidOf(device())[0]).toBe('Synced: True DesiredObserved')
     const before = writes()
     put({ power: 'off' })
-    await clock.pass(0)
+    await clock.pass(soonMs)
     expect([writes() - before, saidOf(device()), stamps()['power']!.hash]).toEqual([
       1, ['Synced: False DesiredPending', 'Reachable: Unknown StateNotReported', 'InDesiredState: False DesiredPending'], hash('off')
     ])
@@ -77,23 +80,23 @@ describe('a desired value', () => {
   test('is stamped later than the one before, and a repeated one is not stamped again', async () => {
     start()
     put({ power: 'on' })
-    await clock.pass(0)
+    await clock.pass(soonMs)
     const first = parseVersion(stamps()['power']!.version)!
     put({ power: 'on', level: '3' })
-    await clock.pass(1)
+    await clock.pass(soonMs)
     expect(parseVersion(stamps()['power']!.version)).toEqual(first)
     put({ power: 'off', level: '3' })
-    await clock.pass(1)
+    await clock.pass(soonMs)
     expect(parseVersion(stamps()['power']!.version)!.time).toBeGreaterThan(first.time)
   })
 
   test('that is gone from the spec gets a tombstone, which the node has to observe, too', async () => {
     const cloud = start()
     put({ power: 'on' })
-    await clock.pass(0)
+    await clock.pass(soonMs)
     await observe(cloud)
     put({})
-    await clock.pass(0)
+    await clock.pass(soonMs)
     expect([stamps()['power'], saidOf(device())[0]]).toEqual([
       { version: expect.any(String) as string, deleted: true }, 'Synced: False DesiredPending'
     ])
@@ -121,7 +124,7 @@ describe('a desired value', () => {
   test('that was put back to an older one with its version gives way to what the node has (TWN-15)', async () => {
     const cloud = start()
     put({ power: 'on' })
-    await clock.pass(0)
+    await clock.pass(soonMs)
     const old = structuredClone(device())
     put({ power: 'off' })
     await clock.pass(1000)
@@ -179,7 +182,7 @@ describe('the model', () => {
     const cloud = start()
     rules('STRING')
     put({ power: 'on' }, { deviceModelRef: { name: 'lamp' } })
-    await clock.pass(0)
+    await clock.pass(soonMs)
     await observe(cloud)
     node.report('lamp', uid(), { power: 'on' })
     node.say(cloud.targets.of(edge), 'lamp')
@@ -201,7 +204,7 @@ describe('conditions', () => {
   test('of a node that is away: Reachable is Unknown, and what it does not have is said', async () => {
     const cloud = start()
     put({ power: 'on' })
-    await clock.pass(0)
+    await clock.pass(soonMs)
     await observe(cloud)
     node.change('lamp', uid(), { state: { value: 'online', timestamp: clock.wallMs() } })
     node.say(cloud.targets.of(edge), 'lamp')
@@ -295,7 +298,7 @@ describe('conditions', () => {
     await clock.pass(1000)
     for (const condition of conditionsOf(statusOf(device()))) expect(condition['observedGeneration']).toBe(device().metadata.generation)
     put({ power: 'on' }, { methods: [] })
-    await clock.pass(0)
+    await clock.pass(soonMs)
     expect(conditionOf('Synced')['observedGeneration']).toBeLessThan(device().metadata.generation!)
     await clock.pass(1000)
     expect(conditionOf('Synced')['observedGeneration']).toBe(device().metadata.generation)

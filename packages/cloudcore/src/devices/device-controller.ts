@@ -20,11 +20,12 @@ export interface DeviceControllerComponents {
 }
 
 /**
- * Keeps each Device at what is known of it: desired values that somebody wrote are stamped at once (TWN-14), conditions follow
- * what the node, the device and the model show (TWN-35).
+ * Keeps each Device at what is known of it: desired values that somebody wrote are stamped (TWN-14), conditions follow what the
+ * node, the device and the model show (TWN-35).
  *
- * Level-triggered: any event leads to one more look, and a look that finds nothing to do costs no request. Two cloudcores come
- * to the same result; who is later meets another resourceVersion, and finds nothing to do.
+ * Level-triggered: any event leads to one more look, a moment later, when what it tells has gone its way to the node; a look that
+ * finds nothing to do costs no request. Two cloudcores come to the same result; who is later meets another resourceVersion, and
+ * finds nothing to do.
  */
 export class DeviceController {
   readonly #components: DeviceControllerComponents
@@ -32,6 +33,9 @@ export class DeviceController {
   /** Keys of Devices by the DeviceModel that they name, and by their node. */
   readonly #byModel = new Map<string, Set<string>>()
   readonly #byNode = new Map<string, Set<string>>()
+  /** Keys of Devices to look at. */
+  readonly #due = new Set<string>()
+  #turn: Timer | undefined
   /** Writes to come, by key; `isRefused`: what Kubernetes refused waits, whatever happens meanwhile. */
   readonly #later = new Map<string, { readonly timer: Timer, readonly isRefused: boolean }>()
   #isReady = false
@@ -46,14 +50,14 @@ export class DeviceController {
         onChange: (before, after) => {
           this.#index(before, after)
           if (before !== undefined && before.metadata.uid !== after?.metadata.uid) planner.forget(before.metadata.uid ?? '')
-          this.#look(objectKey((after ?? before)!))
+          this.#lookSoon(objectKey((after ?? before)!))
         },
         onPosition
       }),
       deviceModels.subscribe({
         onChange: (before, after) => { this.#lookAll(this.#byModel.get(objectKey((after ?? before)!))) }, onPosition
       }),
-      deviceStatuses.subscribe({ onChange: (before, after) => { this.#look(objectKey((after ?? before)!)) }, onPosition }),
+      deviceStatuses.subscribe({ onChange: (before, after) => { this.#lookSoon(objectKey((after ?? before)!)) }, onPosition }),
       nodes.subscribe({
         onChange: (before, after) => {
           if (presenceOf(before) !== presenceOf(after)) this.#lookAll(this.#byNode.get(objectKey((after ?? before)!)))
@@ -69,6 +73,7 @@ export class DeviceController {
 
   close(): void {
     for (const unsubscribe of this.#unsubscribe) unsubscribe()
+    this.#turn?.cancel()
     for (const { timer } of this.#later.values()) timer.cancel()
     this.#later.clear()
   }
@@ -81,7 +86,27 @@ export class DeviceController {
     this.#lookAll(Array.from(devices.objects(), objectKey))
   }
 
-  #lookAll(keys: Iterable<string> = []): void { for (const key of keys) this.#look(key) }
+  #lookAll(keys: Iterable<string> = []): void { for (const key of keys) this.#lookSoon(key) }
+
+  #lookSoon(key: string): void {
+    this.#due.add(key)
+    this.#turn ??= this.#components.clock.after(deviceLimits.lookDelayMs.value, () => {
+      this.#turn = undefined
+      this.#lookAtDue()
+    })
+  }
+
+  #lookAtDue(): void {
+    let left = deviceLimits.looksPerTurn.value
+    for (const key of this.#due) {
+      if (left-- === 0) {
+        this.#lookSoon(key)
+        return
+      }
+      this.#due.delete(key)
+      this.#look(key)
+    }
+  }
 
   #look(key: string): void {
     if (!this.#isReady) return

@@ -89,9 +89,7 @@ export class DevicePlanner {
   stamped(device: KubeObject, deviceStatus: KubeObject | undefined): KubeObject {
     const { rules } = this.rulesOf(device)
     const desired = this.#reconcile(device, rules, this.reportOf(device, deviceStatus).desired, this.#components.clock.wallMs())
-    if (desired.changed) return withDesired(device, desired)
-    this.forget(device.metadata.uid ?? '')
-    return device
+    return desired.changed ? withDesired(device, desired) : device
   }
 
   /** The Device is gone, or shows what it was given. */
@@ -101,7 +99,8 @@ export class DevicePlanner {
     const { uid = '' } = device.metadata
     const given: GivenVersions = this.#given.get(uid) ?? new Map()
     const reconciled = reconcileDesired({ device, rules, node, clock: this.#components.hybridClock, nowMs, hash, given })
-    if (reconciled.changed && given.size > 0) this.#given.set(uid, given)
+    if (!reconciled.changed) this.forget(uid)
+    else if (given.size > 0) this.#given.set(uid, given)
     return reconciled
   }
 

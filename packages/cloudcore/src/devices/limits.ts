@@ -25,6 +25,14 @@ export const deviceLimits = {
     value: 32, unit: 'writes', meaning: 'Writes of Devices and DeviceStatuses that wait for Kubernetes\' answer.',
     atLimit: 'The others wait; nodes take turns.'
   },
+  lookDelayMs: {
+    value: 2, unit: 'milliseconds',
+    meaning: 'From a change until cloudcore looks what a Device is to be now: what nodes and clients are told of the change goes first.',
+    atLimit: 'It looks once for all changes meanwhile.'
+  },
+  looksPerTurn: {
+    value: 100, unit: 'Devices', meaning: 'Devices looked at in one turn of the event loop.', atLimit: 'The others are looked at in the next turns.'
+  },
   conditionDelayMs: {
     value: 200, unit: 'milliseconds',
     meaning: 'What changes nothing but the conditions of a Device is gathered for so long before it is written.',

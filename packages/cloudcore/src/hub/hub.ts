@@ -4,7 +4,7 @@ import type {
 } from '@holdfast/protos'
 import { codeOfError, describeError } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, NodeName, Timer } from '@holdfast/runtime'
-import { CloudSession, Fence, LogReceiver, ReceiveError, StateReader, StateWriter, newStateStats } from '@holdfast/sync'
+import { CloudSession, Fence, LogReceiver, ReceiveError, StateReader, StateWriter, newStateStats, stateLimits } from '@holdfast/sync'
 import type {
   CloudEffect, CloudEvent, CloudSessionOptions, Connection, ConnectionEvents, ReceivedBatch, StateSource, StateStats, StateTarget
 } from '@holdfast/sync'
@@ -212,6 +212,7 @@ class TunnelSession implements ConnectionEvents {
   /** Sends what goes down. */
   #writer: StateWriter | undefined
   #pumpScheduled = false
+  #answering: Timer | undefined
   #log: Log
 
   constructor(hub: Hub, node: NodeEntry | undefined, connection: Connection) {
@@ -371,7 +372,7 @@ class TunnelSession implements ConnectionEvents {
         onReady, onWithheld: message => { this.#log.error(`State that goes down: ${message}`) }, stats: stateStats.down
       })
       this.#reader = new StateReader(ofNode.up, {
-        onReady, onFailed: message => { this.#log.error(`State that comes up: ${message}`) }, stats: stateStats.up
+        onReady: () => { this.#answerSoon() }, onFailed: message => { this.#log.error(`State that comes up: ${message}`) }, stats: stateStats.up
       })
       this.#writer.told(hello.stateDigests)
       return { stateVerdicts: this.#writer.takeVerdicts(), stateDigests: this.#reader.takeDigests() }
@@ -384,6 +385,8 @@ class TunnelSession implements ConnectionEvents {
   }
 
   #closeState(): void {
+    this.#answering?.cancel()
+    this.#answering = undefined
     this.#reader?.close()
     this.#reader = undefined
     this.#writer?.close()
@@ -398,13 +401,24 @@ class TunnelSession implements ConnectionEvents {
       if (writer.refused !== before) this.#log.error('State that goes down: the node refused', { reason: writer.refused })
     } else if (frame.kind === 'state-inventory' && writer !== undefined) writer.inventory(frame)
     else if (frame.kind === 'state-digest' && writer !== undefined) writer.told(frame.digests)
-    else if (frame.kind === 'state-changes' && reader !== undefined) reader.receive(frame)
-    else if (frame.kind === 'state-verdict' && reader !== undefined) reader.verdicts(frame.verdicts)
+    else if (frame.kind === 'state-changes' && reader !== undefined) {
+      reader.receive(frame)
+      this.#answerSoon()
+      return
+    } else if (frame.kind === 'state-verdict' && reader !== undefined) reader.verdicts(frame.verdicts)
     else if (this.#session.state === 'closed') return
     // Digests that an edge could not tell in time for its Hello.
     else if (frame.kind === 'state-digest' && this.#session.protocol >= stateProtocolMin) return
     else throw new ReceiveError('FRAME_UNEXPECTED', `a ${frame.kind} frame in state ${this.#session.state}`)
     this.#pumpSoon()
+  }
+
+  /** What was taken in is acknowledged when it has gone its way, together with what that brings about. */
+  #answerSoon(): void {
+    this.#answering ??= this.#hub.components.clock.after(stateLimits.answerDelayMs.value, () => {
+      this.#answering = undefined
+      this.#pumpSoon()
+    })
   }
 
   /** Once for everything of State that happens in this turn. */

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import { Aedes } from 'aedes'
 import type { AedesOptions, AedesPublishPacket, Client } from 'aedes'
-import { describeError, hasCode, inertFailpoint } from '@holdfast/runtime'
+import { TwoGenerationCache, describeError, hasCode, inertFailpoint } from '@holdfast/runtime'
 import type { Check, Clock, Failpoint, Log, Timer } from '@holdfast/runtime'
 import { recordPayloadBytesMax } from '@holdfast/protos'
 import type { Commit, Committer, OutboxLane, Store } from '@holdfast/store'
@@ -19,7 +19,6 @@ import type { DurableSubscription, PublishPacket } from './persistence.ts'
 import { Takers } from './takers.ts'
 import { clientIdIsValid, filterMatches, filterProblem, topicProblem } from './topic.ts'
 import type { TopicProblem } from './topic.ts'
-import { TwoGenerationCache } from './two-generation-cache.ts'
 
 /** Values of the configuration's `mqtt` section; docs/limits.md says what happens at each. Defaults: limits.ts. */
 export interface BrokerOptions {

@@ -53,6 +53,8 @@ export class Deltas {
   /** To be told in the turns to come, in order. */
   readonly #due = new Set<DeviceId>()
   readonly #wide: WideSubscriber[] = []
+  /** What may still be told in this turn. */
+  #left: number = limits.deltasPerTurn.value
   #scheduled = false
   #timer: Timer | undefined
   #closed = false
@@ -111,7 +113,7 @@ export class Deltas {
     if (when === 'later') this.#wait(unsatisfied)
     else {
       this.#due.add(id)
-      this.#schedule()
+      this.#tellDue()
     }
     this.#arm()
   }
@@ -132,27 +134,29 @@ export class Deltas {
       this.#timer = undefined
       const nowMs = this.#components.clock.monotonicMs()
       for (const [id, { dueMs }] of this.#unsatisfied) if (dueMs <= nowMs) this.#due.add(id)
-      if (this.#due.size > 0) this.#schedule()
+      this.#tellDue()
       if (this.#unsatisfied.size > 0) this.#arm()
     })
   }
 
+  /** Another turn, with what waits for it. */
   #schedule(): void {
     if (this.#scheduled || this.#closed) return
     this.#scheduled = true
     this.#components.clock.soon(() => {
       this.#scheduled = false
       if (this.#closed) return
+      this.#left = limits.deltasPerTurn.value
       this.#tellDue()
       this.#tellWide()
-      if (this.#due.size > 0 || this.#wide.length > 0) this.#schedule()
     })
   }
 
   #tellDue(): void {
-    let left = limits.deltasPerTurn.value
+    if (this.#due.size > 0) this.#schedule()
     for (const id of this.#due) {
-      if (left-- === 0) return
+      if (this.#left === 0) return
+      this.#left--
       this.#due.delete(id)
       const unsatisfied = this.#unsatisfied.get(id)
       if (unsatisfied === undefined) continue
@@ -164,10 +168,10 @@ export class Deltas {
 
   /** First come, first served. */
   #tellWide(): void {
-    let left = limits.deltasPerTurn.value
-    while (left > 0 && this.#wide.length > 0) {
+    if (this.#wide.length > 0) this.#schedule()
+    while (this.#left > 0 && this.#wide.length > 0) {
       const { filter, tell, left: devices } = this.#wide[0]!
-      for (; left > 0; left--) {
+      for (; this.#left > 0; this.#left--) {
         const next = devices.next()
         if (next.done === true) {
           this.#wide.shift()

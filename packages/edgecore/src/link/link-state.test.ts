@@ -4,7 +4,7 @@ import type { Frame, Hello, Welcome } from '@holdfast/protos'
 import { SeededRandom, inertFailpoint, jsonLog, silentLog } from '@holdfast/runtime'
 import type { Clock, FailpointName } from '@holdfast/runtime'
 import { Committer, MemoryStore, Outbox } from '@holdfast/store'
-import { StateReader, StateWriter, contentVersion, newStateStats, stateDigest } from '@holdfast/sync'
+import { StateReader, StateWriter, contentVersion, newStateStats, stateDigest, stateLimits } from '@holdfast/sync'
 import type { Dialer, StateBatch, StateItem, StateListener, StateSource, StateTarget } from '@holdfast/sync'
 import { Link } from './link.ts'
 import { PeerMemory } from './peer-memory.ts'
@@ -280,6 +280,7 @@ test('Hello waits a second for a digest, not for ever; it follows when it is kno
   expect(node.cloud.up.text()).toEqual({ node: 'ready' })
   tell()
   await turns()
+  await node.clock.pass(stateLimits.answerDelayMs.value)
   expect(node.down.text()).toEqual({ 'default/a': 'one', 'default/b': 'two' })
 })
 

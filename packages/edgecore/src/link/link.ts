@@ -3,7 +3,7 @@ import type { BootId, Frame, Hello, StateFrame, Welcome } from '@holdfast/protos
 import { describeError } from '@holdfast/runtime'
 import type { Clock, Failpoint, Log, Random, Timer } from '@holdfast/runtime'
 import type { HeldBatch, LaneOptions, Outbox, OutboxLane } from '@holdfast/store'
-import { EdgeSession, FrameScheduler, LogSender, ReceiveError, StateReader, StateWriter, newStateStats } from '@holdfast/sync'
+import { EdgeSession, FrameScheduler, LogSender, ReceiveError, StateReader, StateWriter, newStateStats, stateLimits } from '@holdfast/sync'
 import type {
   Connection, Dialer, EdgeEffect, EdgeEvent, EdgeSessionOptions, EndReason, StateSource, StateStats, StateTarget
 } from '@holdfast/sync'
@@ -89,6 +89,7 @@ export class Link {
   #greeting: Timer | undefined
   #share = new FrameScheduler<keyof typeof linkWeights>()
   #pumpScheduled = false
+  #answering: Timer | undefined
   #connection: Connection | undefined
   /** Tells the callbacks of older connections apart. */
   #attempt = 0
@@ -225,7 +226,7 @@ export class Link {
         onReady: () => {
           if (attempt !== this.#attempt) return
           if (this.#greeting !== undefined && this.#reader?.digested === true) this.#greet()
-          this.#pumpSoon()
+          this.#answerSoon()
         },
         onFailed: message => { this.#components.log.error(`State that comes down: ${message}`) },
         stats: this.stateStats.down
@@ -314,8 +315,12 @@ export class Link {
 
   #onState(frame: StateFrame): void {
     const [reader, writer] = [this.#reader, this.#writer]
-    if (frame.kind === 'state-changes' && reader !== undefined) reader.receive(frame)
-    else if (frame.kind === 'state-verdict' && reader !== undefined) reader.verdicts(frame.verdicts)
+    if (frame.kind === 'state-changes' && reader !== undefined) {
+      reader.receive(frame)
+      this.#answerSoon()
+      return
+    }
+    if (frame.kind === 'state-verdict' && reader !== undefined) reader.verdicts(frame.verdicts)
     else if (frame.kind === 'state-digest' && writer !== undefined) writer.told(frame.digests)
     else if (frame.kind === 'state-inventory' && writer !== undefined) writer.inventory(frame)
     else if (frame.kind === 'state-ack' && writer !== undefined) {
@@ -436,6 +441,14 @@ export class Link {
     this.#pump()
   }
 
+  /** What was taken in is acknowledged when it has gone its way on this node, together with what that brings about. */
+  #answerSoon(): void {
+    this.#answering ??= this.#components.clock.after(stateLimits.answerDelayMs.value, () => {
+      this.#answering = undefined
+      this.#pump()
+    })
+  }
+
   /** Once for everything of State that happens in this turn. */
   #pumpSoon(): void {
     if (this.#pumpScheduled) return
@@ -551,5 +564,7 @@ export class Link {
     this.#alarm?.cancel()
     this.#waitFor?.cancel()
     this.#waitFor = undefined
+    this.#answering?.cancel()
+    this.#answering = undefined
   }
 }

@@ -27,6 +27,11 @@ export const objectLimits = {
     value: 128 * 1024, unit: 'bytes', meaning: 'JSON text of the events that a watch is given at a time, about.',
     atLimit: 'The next ones follow when it has taken these.'
   },
+  recentBytes: {
+    value: 256 * 1024, unit: 'bytes',
+    meaning: 'Values of items that came lately, kept to know what was there before their next change; twice that, with those before them.',
+    atLimit: 'The oldest are forgotten, and read from the disk.'
+  },
   listBytes: {
     value: 32 * 1024 * 1024, unit: 'bytes', meaning: 'JSON text of the objects in one answer of the local API.',
     atLimit: 'A page that was asked for with `limit` ends there, and the next one goes on; without `limit` 413 RequestEntityTooLarge.'

@@ -6,7 +6,7 @@ import { HoldfastError, hasCode } from '@holdfast/runtime'
 import { LevelStore, MemoryStore, tables } from '@holdfast/store'
 import type { Store } from '@holdfast/store'
 import { contentVersion, stateDigest } from '@holdfast/sync'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { headKey, itemKey, nameKey } from './object-format.ts'
 import type { ObjectChange } from './object-commit.ts'
 import type { ObjectTable } from './object-table.ts'
@@ -62,6 +62,29 @@ async function levelFolder(): Promise<string> {
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
   return join(folder, 'db')
 }
+
+test('what was there before a change is not read again where it came lately, and is read where it is large or from before the start', async () => {
+  const store = new MemoryStore()
+  const large = settings('x'.repeat(16_384))
+  await (async () => {
+    await using harness = await openTable(store)
+    await apply(harness.table.down, batchOf('configmaps', { 'default/settings': settings('1') }, [], ''))
+  })()
+  await using harness = await openTable(store)
+  const { table } = harness
+  const changes = recordChanges(table)
+  const reads = vi.spyOn(store, 'get')
+  const counts: number[] = []
+  for (const value of [settings('2'), settings('3'), large, settings('4')]) {
+    reads.mockClear()
+    await apply(table.down, batchOf('configmaps', { 'default/settings': value }, [], ''))
+    counts.push(reads.mock.calls.length)
+  }
+  await apply(table.down, batchOf('configmaps', {}, ['default/settings'], ''))
+  expect(counts).toEqual([1, 0, 0, 1])
+  expect(changes.filter(({ what }) => what === 'down').map(({ previous }) => previous))
+    .toEqual([settings('1'), settings('2'), settings('3'), large, settings('4')])
+})
 
 test('a batch is visible as a whole, with a sequence for every change', async () => {
   await using harness = await openTable(new MemoryStore())

@@ -1,4 +1,4 @@
-import { HoldfastError, describeError } from '@holdfast/runtime'
+import { HoldfastError, TwoGenerationCache, describeError } from '@holdfast/runtime'
 import type { Log, Random } from '@holdfast/runtime'
 import { tables } from '@holdfast/store'
 import type { Committer, Store } from '@holdfast/store'
@@ -49,6 +49,9 @@ export interface ObjectTableStats {
   refusedBatches: number
 }
 
+/** Larger ones are read again. */
+const recentValueBytesMax = 8 * 1024
+
 /**
  * What the cluster wants for this node and what the node reports of it, in the node's database (docs/spec/state.md).
  *
@@ -78,6 +81,10 @@ export class ObjectTable {
   #run: { failure?: Error } = {}
   #tail: Promise<unknown> = Promise.resolve()
   readonly #repairing = new Set<string>()
+  /** What came lately, by its key on disk: a device that is told something every second needs no read each time. */
+  readonly #recent = new TwoGenerationCache<{ readonly version: string, readonly value: Buffer }>({
+    entriesMax: 1000, bytesMax: objectLimits.recentBytes.value
+  })
   /** Set while nothing may be taken in. */
   #hold: { readonly over: Promise<void>, end(): void } | undefined
 
@@ -234,12 +241,19 @@ export class ObjectTable {
     const items = this.#held.down.get(collection)
     const previous = new Map<string, Buffer>()
     for (const key of [...puts.map(put => put.key), ...deletes]) {
-      if (items?.get(key) === undefined) continue
-      const item = await this.read(collection, key)
-      if (item !== undefined) previous.set(key, item.value)
+      const known = items?.get(key)
+      if (known === undefined) continue
+      const recent = this.#recent.get(`${collection} ${key}`)
+      const value = recent?.version === known.version ? recent.value : (await this.read(collection, key))?.value
+      if (value !== undefined) previous.set(key, value)
     }
     const changing = this.#begin(puts.reduce((sum, { value }) => sum + value.length + 64, 0))
-    for (const { key, version, value } of puts) changing.putDown(collection, key, version, value, previous.get(key))
+    for (const { key, version, value } of puts) {
+      changing.putDown(collection, key, version, value, previous.get(key))
+      if (value.length > recentValueBytesMax) continue
+      // A copy: what came is a part of its batch, and would hold all of that.
+      this.#recent.set(`${collection} ${key}`, { version: version.toString('latin1'), value: Buffer.from(value) }, value.length)
+    }
     for (const key of deletes) changing.deleteDown(collection, key, previous.get(key))
     changing.position(collection, batch.position)
     await this.#committed(changing)

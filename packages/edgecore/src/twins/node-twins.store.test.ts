@@ -5,7 +5,7 @@ import { HoldfastError, SystemClock, silentLog } from '@holdfast/runtime'
 import { Database, LevelStore, MemoryStore, levelStoreOpener, salvageOutbox, tables, writeSynced } from '@holdfast/store'
 import type { Store, StoreEntry, WriteOp } from '@holdfast/store'
 import { contentVersion } from '@holdfast/sync'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { GatedStore } from '../testing/device-api-fixture.ts'
 import { HandClock } from '../testing/hand-clock.ts'
 import { itemKey } from '../objects/object-format.ts'
@@ -110,6 +110,16 @@ describe('a start', () => {
     expect(twins.size).toBe(2)
     expect(await store.get(twinKey(b))).toBeUndefined()
     expect(harness.table.upItem('twins', b)).toBeUndefined()
+  })
+
+  test('looks for what the cloud does not have when that has said so for the first time, and not behind every change', async () => {
+    const store = new MemoryStore()
+    await (await filled(store))[Symbol.asyncDispose]()
+    const { table, receive } = await open(store, { seed: 2 })
+    await receive({ [a]: wanting(a, 'off') })
+    const looks = vi.spyOn(table.up, 'keysFrom')
+    await receive({ [a]: wanting(a) })
+    expect(looks).not.toHaveBeenCalled()
   })
 
   test.each([

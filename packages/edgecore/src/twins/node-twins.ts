@@ -96,6 +96,8 @@ export class NodeTwins implements DeviceTwins {
   #models = new Map<string, KubeObject>()
   /** Twins whose Device may merely be lost: kept until the cloud has said what there is. */
   #orphans = new Map<DeviceId, StoredTwin>()
+  /** Collections of which more may be held here than the cloud has. */
+  readonly #unchecked = new Set<string>()
   #size = 0
   #refusal: HoldfastError | undefined
 
@@ -306,7 +308,10 @@ export class NodeTwins implements DeviceTwins {
     for (const { what, collection, key, value, previous } of changes) {
       if (what !== 'down') continue
       // What went and could not be read was damaged; the cloud has not said that it is gone.
-      if (value === undefined && previous === undefined) continue
+      if (value === undefined && previous === undefined) {
+        this.#unchecked.add(collection)
+        continue
+      }
       const object = value === undefined ? undefined : parseObject(value)
       if (collection === 'devices') {
         const id = parseDeviceId(key)
@@ -321,8 +326,9 @@ export class NodeTwins implements DeviceTwins {
     this.#alignAll(touched, models)
   }
 
-  /** The cloud has said what there is. */
+  /** The cloud has said what there is, as it does behind every change. */
   #synced(collection: string): void {
+    if (!this.#unchecked.delete(collection)) return
     const { table } = this.#components
     if (collection === 'devicemodels') {
       const gone = [...this.#models.keys()].filter(key => table.sequenceOf(collection, key) === undefined)
@@ -437,6 +443,7 @@ export class NodeTwins implements DeviceTwins {
       ops.unshift(stored.areWaiting ? { type: 'del', key: waitingKey } : { type: 'put', key: waitingKey, value: Buffer.alloc(0) })
     }
     await writeInSteps(store, ops)
+    for (const collection of ['devicemodels', 'devices']) this.#unchecked.add(collection)
     this.#replaceAll(next)
     this.#reports.load(next.values())
     if (!maybeLost) this.#components.clock.soon(() => { if (this.#components.committer.failure === undefined) this.#reports.sweep() })
