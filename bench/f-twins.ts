@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { DevicesApi, reportedOf, type DeviceStatusObject } from '../test/harness/device-api.ts'
 import { CutProxy } from '../test/harness/cut-proxy.ts'
-import { Fleet, until, type Daemon } from '../test/harness/daemons.ts'
+import { Fleet, until, type Daemon, type DaemonOptions } from '../test/harness/daemons.ts'
 import { KubeWatch } from '../test/harness/kube-watch.ts'
 import { LatencyHistogram } from '../test/harness/latency-histogram.ts'
 import { pause, repeat, round3, type BenchRow, type Round } from './bench-row.ts'
@@ -27,7 +27,7 @@ export const twins: BenchRow<Key> = {
     + `${samples} reported values, each from before PUBLISH until a watch of the DeviceStatuses has it; ${samples} desired `
     + 'values, each from before the PATCH of the Device, over the delta and the device\'s report, until the watch has that. '
     + `Then all report a new value at once. Then one device reports ${fastPerSecond} times a second for ${fastSeconds} s; `
-    + `writes are changes of its DeviceStatus. Then the link is cut, ${outageReports} values are reported by ${measured} `
+    + `writes are changes of its DeviceStatus. Then, with another node, behind a proxy, the link is cut, ${outageReports} values are reported by ${measured} `
     + 'devices, and the link comes back: until the last final value is visible from link-up on, State messages and writes '
     + 'of DeviceStatuses counted.',
   columns: {
@@ -47,34 +47,56 @@ export const twins: BenchRow<Key> = {
 }
 
 async function round(): Promise<Round<Key>> {
+  return { values: { ...await linked(), ...await outage() } }
+}
+
+/** The node is linked to cloudcore straight: what carries frames in between would be measured, too. */
+async function linked(): Promise<Omit<Record<Key, number>, 'outageLast' | 'outageItems' | 'outageWrites'>> {
   await using fleet = await Fleet.start()
-  await using proxy = await CutProxy.open(() => Number(new URL(fleet.cloud.endpoints.tunnel!).port))
-  const edge = await fleet.join('edge-1', { set: [`server=wss://127.0.0.1:${proxy.port}`, 'link.retryMax=300ms'] })
-  await edge.start()
-  using api = await DevicesApi.of(fleet.cloud)
-  await create(api)
-  await until('the devices are on the node', async () => await metric(edge, 'holdfast_edge_twin_devices') === devices, 60_000)
-  await using view = await StatusView.open(join(fleet.cloud.dataDir, 'kubeconfig'))
-  const client = await connectAsync(edge.endpoints.mqtt!, { clientId: 'bench', keepalive: 60 })
-  try {
+  await using bench = await Devices.start(fleet, {})
+  const { api, view, client } = bench
+  const reported = await reportedLatency(client, view)
+  const desired = await desiredLatency(api, view)
+  await pause(2000)
+  const beforeAll = view.writes
+  const thousand = await reportAll(client, view, 'all')
+  await pause(2000)
+  const thousandWrites = (view.writes - beforeAll) / devices
+  return { ...reported, ...desired, thousand: round3(thousand), thousandWrites: round3(thousandWrites), ...await fast(client, view) }
+}
+
+/** A node with all its devices, each of which has reported, and does what it is told. */
+class Devices implements AsyncDisposable {
+  readonly edge: Daemon
+  readonly api: DevicesApi
+  readonly view: StatusView
+  readonly client: MqttClient
+
+  private constructor(edge: Daemon, api: DevicesApi, view: StatusView, client: MqttClient) {
+    this.edge = edge
+    this.api = api
+    this.view = view
+    this.client = client
+  }
+
+  static async start(fleet: Fleet, options: DaemonOptions): Promise<Devices> {
+    const edge = await fleet.join('edge-1', options)
+    await edge.start()
+    const api = await DevicesApi.of(fleet.cloud)
+    await create(api)
+    await until('the devices are on the node', async () => await metric(edge, 'holdfast_edge_twin_devices') === devices, 60_000)
+    const view = await StatusView.open(join(fleet.cloud.dataDir, 'kubeconfig'))
+    const client = await connectAsync(edge.endpoints.mqtt!, { clientId: 'bench', keepalive: 60 })
     await obey(client)
     await reportAll(client, view, 'warm')
     await pause(2000)
-    const reported = await reportedLatency(client, view)
-    const desired = await desiredLatency(api, view)
-    await pause(2000)
-    const beforeAll = view.writes
-    const thousand = await reportAll(client, view, 'all')
-    await pause(2000)
-    const thousandWrites = (view.writes - beforeAll) / devices
-    return {
-      values: {
-        ...reported, ...desired, thousand: round3(thousand), thousandWrites: round3(thousandWrites),
-        ...await fast(client, view), ...await outage(client, view, edge, proxy)
-      }
-    }
-  } finally {
-    await client.endAsync(true)
+    return new Devices(edge, api, view, client)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.client.endAsync(true)
+    await this.view[Symbol.asyncDispose]()
+    this.api[Symbol.dispose]()
   }
 }
 
@@ -165,9 +187,11 @@ async function fast(client: MqttClient, view: StatusView): Promise<Pick<Record<K
   return { fastWrites: round3((view.writesOf(name) - before) / ((endMs - startedMs) / 1000)), fastLag: round3(Math.max(0, lag)) }
 }
 
-async function outage(
-  client: MqttClient, view: StatusView, edge: Daemon, proxy: CutProxy
-): Promise<Pick<Record<Key, number>, 'outageLast' | 'outageItems' | 'outageWrites'>> {
+async function outage(): Promise<Pick<Record<Key, number>, 'outageLast' | 'outageItems' | 'outageWrites'>> {
+  await using fleet = await Fleet.start()
+  await using proxy = await CutProxy.open(() => Number(new URL(fleet.cloud.endpoints.tunnel!).port))
+  await using bench = await Devices.start(fleet, { set: [`server=wss://127.0.0.1:${proxy.port}`, 'link.retryMax=300ms'] })
+  const { edge, view, client } = bench
   proxy.cut()
   await until('the link is down', async () => await metric(edge, 'holdfast_edge_link_up') === 0)
   const puts = 'holdfast_edge_state_puts_total{direction="up",collection="twins"}'
