@@ -27,8 +27,9 @@ export const twins: BenchRow<Key> = {
     + `${samples} reported values, each from before PUBLISH until a watch of the DeviceStatuses has it; ${samples} desired `
     + 'values, each from before the PATCH of the Device, over the delta and the device\'s report, until the watch has that. '
     + `Then all report a new value at once. Then one device reports ${fastPerSecond} times a second for ${fastSeconds} s; `
-    + `writes are changes of its DeviceStatus. Then, with another node, behind a proxy, the link is cut, ${outageReports} values are reported by ${measured} `
-    + 'devices, and the link comes back: until the last final value is visible from link-up on, State messages and writes '
+    + 'writes are changes of its DeviceStatus. Then, with another node, behind a proxy, the link is cut, '
+    + `${outageReports} values are reported by ${measured} devices, and the link comes back: until the last final value is visible `
+    + 'from link-up on, State messages and writes '
     + 'of DeviceStatuses counted.',
   columns: {
     reportedP50: { title: 'reported, until visible: p50', unit: 'ms', atMost: 10 },

@@ -31,7 +31,8 @@ export const deviceLimits = {
     atLimit: 'It looks once for all changes meanwhile.'
   },
   looksPerTurn: {
-    value: 100, unit: 'Devices', meaning: 'Devices looked at in one turn of the event loop.', atLimit: 'The others are looked at in the next turns.'
+    value: 100, unit: 'Devices', meaning: 'Devices looked at in one turn of the event loop.',
+    atLimit: 'The others are looked at in the next turns.'
   },
   conditionDelayMs: {
     value: 200, unit: 'milliseconds',

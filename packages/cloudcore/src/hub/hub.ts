@@ -372,7 +372,9 @@ class TunnelSession implements ConnectionEvents {
         onReady, onWithheld: message => { this.#log.error(`State that goes down: ${message}`) }, stats: stateStats.down
       })
       this.#reader = new StateReader(ofNode.up, {
-        onReady: () => { this.#answerSoon() }, onFailed: message => { this.#log.error(`State that comes up: ${message}`) }, stats: stateStats.up
+        onReady: () => { this.#answerSoon() },
+        onFailed: message => { this.#log.error(`State that comes up: ${message}`) },
+        stats: stateStats.up
       })
       this.#writer.told(hello.stateDigests)
       return { stateVerdicts: this.#writer.takeVerdicts(), stateDigests: this.#reader.takeDigests() }
