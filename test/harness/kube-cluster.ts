@@ -68,7 +68,7 @@ export class KubeCluster implements AsyncDisposable {
     await cluster.up()
     for (const [file, token] of [[cluster.adminKubeconfig, 'of-the-administrator'], [cluster.kubeconfig, 'of-cloudcore']] as const) {
       await writeKubeconfig(file, {
-        name: 'cluster', server: cluster.#server!.url, caPem: authority.caPem, credentials: { kind: 'token', token }
+        name: 'cluster', server: cluster.#server!.url, caPem: authority.caPem, token
       })
     }
     return cluster

@@ -64,7 +64,7 @@ export class StateApi implements AsyncDisposable {
     await api.up()
     await api.kubeconfigThrough(link, 'cloudcore.kubeconfig')
     await writeKubeconfig(api.adminKubeconfig, {
-      name: 'cluster', server: api.#server!.url, caPem: authority.caPem, credentials: { kind: 'token', token: names.administrator }
+      name: 'cluster', server: api.#server!.url, caPem: authority.caPem, token: names.administrator
     })
     using administrator = await KubeHttp.open(api.adminKubeconfig)
     await new DevicesApi(administrator).installDefinitions()
@@ -83,7 +83,7 @@ export class StateApi implements AsyncDisposable {
     const path = join(this.folder, file)
     await writeKubeconfig(path, {
       name: 'cluster', server: `https://127.0.0.1:${link.port}`, caPem: this.#authority.caPem,
-      credentials: { kind: 'token', token: names.cloudcore }
+      token: names.cloudcore
     })
     return path
   }

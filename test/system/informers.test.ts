@@ -56,7 +56,7 @@ afterEach(async () => {
 it('informers end with the exact set of objects after a minute of churn, compaction and kill -9 of the API', async () => {
   const { caPem } = await Authority.open({ folder: join(folder, 'identity'), serverNames: [], hostname: 'cloud' }, { clock, log: silentLog })
   const path = join(folder, 'kubeconfig')
-  await writeKubeconfig(path, { name: 'hosted', server: `https://127.0.0.1:${port}`, caPem, credentials: { kind: 'token', token } })
+  await writeKubeconfig(path, { name: 'hosted', server: `https://127.0.0.1:${port}`, caPem, token })
   const random = new SeededRandom(Number(process.env['SEED'] ?? 1))
   await using client = await RestClient.open({ access: { kind: 'file', path }, listPage: 50 }, { clock, random })
   const informer = new ListInformer({ kind: kubeKinds.configMaps }, { client, clock, random, log: silentLog })

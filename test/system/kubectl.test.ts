@@ -103,7 +103,7 @@ beforeAll(async () => {
     objects: {}
   }, { store, committer, clock, random: new SystemRandom(), log: silentLog })
   await writeKubeconfig(kubeconfigPath(), {
-    name: 'holdfast', server: api.server.url, caPem: certificatePem!, credentials: { kind: 'token', token: 'a-token-of-this-test' }
+    name: 'holdfast', server: api.server.url, caPem: certificatePem!, token: 'a-token-of-this-test'
   })
 })
 

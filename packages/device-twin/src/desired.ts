@@ -116,6 +116,8 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash, give
   for (const [property, entry] of node ?? []) {
     const known = stamps.get(property)
     if (known !== undefined && !isNews(entry.version, known)) continue
+    const shown = unwritten(property)
+    if (shown !== undefined && compareVersions(entry.version, shown.version) < 0) continue
     const future = entry.version.time > nowMs + twinLimits.aheadMs.value
     if (entry.deleted !== true && !room.take(property, entry.value)) {
       invalid.set(property, Room.problem)
@@ -143,7 +145,8 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash, give
   for (const property of doubledProperties(device)) {
     if (!invalid.has(property)) invalid.set(property, 'spec.properties lists it more than once, and only the first counts; leave one')
   }
-  dropOldTombstones(stamps)
+  for (const property of dropOldTombstones(stamps)) given?.delete(property)
+  for (const property of given?.keys() ?? []) if (unwritten(property) === undefined) given!.delete(property)
   return {
     properties: items, annotation: formatStamps(stamps), changed: written || !sameStamps(before, stamps),
     invalid: [...invalid].toSorted(([a], [b]) => a < b ? -1 : 1).map(([property, message]) => ({ property, message }))
@@ -251,13 +254,14 @@ function removeDesired(items: Json[], property: string): boolean {
   return true
 }
 
-/** TWN-3: as many tombstones as the live properties leave room for, the latest ones. */
-function dropOldTombstones(stamps: Map<string, Stamp>): void {
+/** TWN-3: as many tombstones as the live properties leave room for, the latest ones. Returns whose went. */
+function dropOldTombstones(stamps: Map<string, Stamp>): readonly string[] {
   const surplus = stamps.size - twinLimits.properties.value
-  if (surplus <= 0) return
+  if (surplus <= 0) return []
   const oldest = [...stamps].filter(([, { hash }]) => hash === undefined)
     .toSorted(([, a], [, b]) => compareVersions(a.version, b.version)).slice(0, surplus)
   for (const [property] of oldest) stamps.delete(property)
+  return oldest.map(([property]) => property)
 }
 
 /** What desired values alone may take of a twin (TWN-3). */

@@ -24,8 +24,8 @@ export interface DeviceControllerComponents {
  * node, the device and the model show (TWN-35).
  *
  * Level-triggered: any event leads to one more look, a moment later, when what it tells has gone its way to the node; a look that
- * finds nothing to do costs no request. Two cloudcores come to the same result; who is later meets another resourceVersion, and
- * finds nothing to do.
+ * finds nothing to do costs no request. Two cloudcores come to the same values; who is later meets another resourceVersion, and may
+ * write them once more, with the version that its nodes were shown.
  */
 export class DeviceController {
   readonly #components: DeviceControllerComponents
@@ -110,10 +110,12 @@ export class DeviceController {
 
   #look(key: string): void {
     if (!this.#isReady) return
-    const { devices, deviceStatuses } = this.#components
+    const { devices, deviceStatuses, writer } = this.#components
     const later = this.#later.get(key)
     if (later?.isRefused === true && devices.get(key) !== undefined) return
-    const plan = this.#plan(devices.get(key), deviceStatuses.get(key))
+    // A watch that lags behind a write of ours would have its value stamped again.
+    const place = namespacedPlace(kubeKinds.devices, key)
+    const plan = this.#plan(place && writer.newest(place), deviceStatuses.get(key))
     if (plan?.desired !== undefined) {
       this.#forgetLater(key)
       this.#put(key, 'desired')

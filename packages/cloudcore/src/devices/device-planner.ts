@@ -99,8 +99,8 @@ export class DevicePlanner {
     const { uid = '' } = device.metadata
     const given: GivenVersions = this.#given.get(uid) ?? new Map()
     const reconciled = reconcileDesired({ device, rules, node, clock: this.#components.hybridClock, nowMs, hash, given })
-    if (!reconciled.changed) this.forget(uid)
-    else if (given.size > 0) this.#given.set(uid, given)
+    if (given.size === 0) this.forget(uid)
+    else this.#given.set(uid, given)
     return reconciled
   }
 

@@ -32,7 +32,7 @@ export const deviceLimits = {
   },
   looksPerTurn: {
     value: 100, unit: 'Devices', meaning: 'Devices looked at in one turn of the event loop.',
-    atLimit: 'The others are looked at in the next turns.'
+    atLimit: 'The others are looked at lookDelayMs later.'
   },
   conditionDelayMs: {
     value: 200, unit: 'milliseconds',

@@ -95,7 +95,7 @@ export class EmbeddedKubernetes implements Service, AsyncDisposable {
       database.onLow(low => objects.refuseGrowth(low ? diskFull(dataDir, freeFloorBytes) : undefined))
       const kubeconfigPath = join(dataDir, 'kubeconfig')
       await writeKubeconfig(kubeconfigPath, {
-        name: 'holdfast', server: server.url, caPem: authority.caPem, credentials: { kind: 'token', token: adminToken }
+        name: 'holdfast', server: server.url, caPem: authority.caPem, token: adminToken
       })
       const access: KubeAccess = {
         kind: 'in-process', api: { url: server.url, answer: exchange => server.answer(exchange, controllers) }

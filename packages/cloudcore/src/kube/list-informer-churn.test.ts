@@ -58,7 +58,7 @@ afterEach(async () => {
 test('an informer ends with the exact set of objects after churn, compaction and restarts of the API', { timeout: 60_000 }, async () => {
   const path = join(folder, 'kubeconfig')
   await writeKubeconfig(path, {
-    name: 'embedded', server: `https://127.0.0.1:${port}`, caPem: authority.caPem, credentials: { kind: 'token', token }
+    name: 'embedded', server: `https://127.0.0.1:${port}`, caPem: authority.caPem, token
   })
   const random = new SeededRandom(Number(process.env['SEED'] ?? 3))
   await using client = await RestClient.open({ access: { kind: 'file', path }, listPage: 16 }, { clock, random })

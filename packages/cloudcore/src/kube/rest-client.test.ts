@@ -163,7 +163,7 @@ describe('a failure', () => {
     await exchange.cut()
     expect(await rejection(broken)).toMatchObject({ status: 0, reason: 'Unreachable' })
     await using kubeconfig = await KubeconfigFolder.write({
-      name: 'none', server: 'http://127.0.0.1:1', credentials: { kind: 'token', token: 't' }
+      name: 'none', server: 'http://127.0.0.1:1', token: 't'
     })
     const nowhere = await open({ access: kubeconfig.access })
     expect(await rejection(nowhere.get(place))).toMatchObject({ status: 0, message: expect.stringContaining('ECONNREFUSED') as string })
@@ -543,7 +543,7 @@ describe('connections', () => {
     await once(server, 'listening')
     const fields = {
       name: 'tls', server: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, caPem: authority.caPem,
-      credentials: { kind: 'token', token: 't' }
+      token: 't'
     } as const
     const trusting = join(folder, 'trusting')
     await writeKubeconfig(trusting, fields)

@@ -167,6 +167,8 @@ export class RestClient implements KubeClient, AsyncDisposable {
       for (const item of list.items) items.push(item)
       if (items.length > objectsMax) throw tooLarge(what, 200, `there are more than ${objectsMax} ${kindName(kind)}`)
       next = list.next
+      // An API in this process answers at once: others have their turn between its pages.
+      if (next !== '') await new Promise<void>(resolve => { this.#components.clock.soon(resolve) })
     } while (next !== '')
     return { items, resourceVersion }
   }

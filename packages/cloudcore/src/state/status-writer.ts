@@ -173,6 +173,9 @@ export class StatusWriter {
     this.#pending.clear()
   }
 
+  /** What a write of this place would be decided by now. */
+  newest(place: ObjectPlace): KubeObject | undefined { return this.#base(place) }
+
   async #reconcile(key: string, signal: AbortSignal): Promise<void> {
     let conflicts = 0
     let refusal: KubeError | undefined

@@ -78,6 +78,15 @@ test('another delta is told at once, and from the beginning; the same one is not
   expect(await toldAt(fixture, 16)).toEqual([5, 15])
 })
 
+test('what is written on the node is answered first, and told then', async () => {
+  const { topics, bus, clock, committer } = await open([id])
+  bus.taken()
+  topics.take(`$hw/events/device/${id}/twin/update`, Buffer.from(JSON.stringify({ event_id: 'e', twin: { on: { expected: { value: 'no' } } } })))
+  await committer.flush()
+  await clock.pass(0)
+  expect(bus.taken().map(({ topic }) => topic.split('/twin/')[1])).toEqual(['update/result', 'update/document', 'update/delta'])
+})
+
 test('what a device was not told before a restart it is told after it, without anything having changed', async () => {
   const fixture = await open([id])
   expect(fixture.topics.deltas.size).toBe(1)
@@ -110,6 +119,7 @@ test('many devices are told a stated number a turn, to who subscribes to all of 
     counts.push(told().length)
   }
   expect(Math.max(...counts)).toBeLessThanOrEqual(deviceTopicsLimits.deltasPerTurn.value)
+  expect(counts[0]).toBe(deviceTopicsLimits.deltasPerTurn.value)
   let heard = 0
   topics.subscribed('$hw/events/device/+/+/twin/update/delta', () => { heard++ })
   expect(heard).toBe(0)

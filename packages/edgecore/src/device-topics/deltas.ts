@@ -70,7 +70,10 @@ export class Deltas {
 
   changed({ id, before, after, desired, reported, specChanged }: TwinChange): void {
     if (after === undefined) this.#forget(id)
-    else if (before?.uid !== after.uid || desired.length > 0 || reported.length > 0 || specChanged) this.#look(after, 'now')
+    else if (before?.uid !== after.uid || desired.length > 0 || reported.length > 0 || specChanged) {
+      // Behind the answer of whoever wrote it on this node; what comes down has nobody who waits for one.
+      this.#look(after, before?.device === after.device ? 'soon' : 'now')
+    }
   }
 
   /** Somebody asks for `filter`, a device perhaps: what it is to be told, it is told at once. */
@@ -96,7 +99,7 @@ export class Deltas {
     this.#timer?.cancel()
   }
 
-  #look(device: DeviceTwin, when: 'now' | 'later'): void {
+  #look(device: DeviceTwin, when: 'now' | 'soon' | 'later'): void {
     const { id } = device
     const wanted = delta(device.twin, device.rules)
     if (wanted.size === 0) {
@@ -113,7 +116,8 @@ export class Deltas {
     if (when === 'later') this.#wait(unsatisfied)
     else {
       this.#due.add(id)
-      this.#tellDue()
+      if (when === 'now') this.#tellDue()
+      else this.#schedule()
     }
     this.#arm()
   }

@@ -86,7 +86,7 @@ export class LocalApi implements Service {
     const kubeconfigPath = join(dataDir, 'local.kubeconfig')
     try {
       await writeKubeconfig(kubeconfigPath, {
-        name: node, server: server.url, caPem: certificatePem, credentials: { kind: 'token', token }
+        name: node, server: server.url, caPem: certificatePem, token
       }, kubeconfigMode)
       // Whatever the umask has taken away.
       await chmod(kubeconfigPath, kubeconfigMode)

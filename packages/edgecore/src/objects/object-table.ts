@@ -81,7 +81,7 @@ export class ObjectTable {
   #run: { failure?: Error } = {}
   #tail: Promise<unknown> = Promise.resolve()
   readonly #repairing = new Set<string>()
-  /** What came lately, by its key on disk: a device that is told something every second needs no read each time. */
+  /** What came lately, by collection and key: a device that is told something every second needs no read each time. */
   readonly #recent = new TwoGenerationCache<{ readonly version: string, readonly value: Buffer }>({
     entriesMax: 1000, bytesMax: objectLimits.recentBytes.value
   })
@@ -251,8 +251,10 @@ export class ObjectTable {
     for (const { key, version, value } of puts) {
       changing.putDown(collection, key, version, value, previous.get(key))
       if (value.length > recentValueBytesMax) continue
-      // A copy: what came is a part of its batch, and would hold all of that.
-      this.#recent.set(`${collection} ${key}`, { version: version.toString('latin1'), value: Buffer.from(value) }, value.length)
+      // What came is a part of its batch, and would hold all of that.
+      const copy = Buffer.allocUnsafeSlow(value.length)
+      value.copy(copy)
+      this.#recent.set(`${collection} ${key}`, { version: version.toString('latin1'), value: copy }, value.length)
     }
     for (const key of deletes) changing.deleteDown(collection, key, previous.get(key))
     changing.position(collection, batch.position)

@@ -9,7 +9,7 @@ test.each([0o600, 0o640] as const)('a kubeconfig is written whole, for those who
   onTestFinished(async () => { await rm(folder, { recursive: true }) })
   const path = join(folder, 'config')
   for (const token of ['first', 'second']) {
-    await writeKubeconfig(path, { name: 'here', server: 'https://127.0.0.1:6443', caPem: 'PEM', credentials: { kind: 'token', token } }, mode)
+    await writeKubeconfig(path, { name: 'here', server: 'https://127.0.0.1:6443', caPem: 'PEM', token }, mode)
   }
   expect((await stat(path)).mode & 0o777).toBe(mode)
   expect(JSON.parse(await readFile(path, 'utf8'))).toMatchObject({

@@ -7,14 +7,12 @@ export interface KubeconfigFields {
   readonly server: string
   /** PEM of what signed the server's certificate; absent with plain HTTP. */
   readonly caPem?: string
-  readonly credentials:
-    | { readonly kind: 'token', readonly token: string }
-    | { readonly kind: 'certificate', readonly certificatePem: string, readonly keyPem: string }
+  readonly token: string
   readonly namespace?: string
 }
 
 /** A kubeconfig for kubectl and client libraries; JSON, which is YAML too. */
-export function kubeconfig({ name, server, caPem, credentials, namespace }: KubeconfigFields): string {
+export function kubeconfig({ name, server, caPem, token, namespace }: KubeconfigFields): string {
   const base64 = (pem: string): string => Buffer.from(pem).toString('base64')
   return JSON.stringify({
     apiVersion: 'v1',
@@ -22,12 +20,7 @@ export function kubeconfig({ name, server, caPem, credentials, namespace }: Kube
     clusters: [{
       name, cluster: { server, ...caPem !== undefined && { 'certificate-authority-data': base64(caPem) } }
     }],
-    users: [{
-      name,
-      user: credentials.kind === 'token' ? { token: credentials.token } : {
-        'client-certificate-data': base64(credentials.certificatePem), 'client-key-data': base64(credentials.keyPem)
-      }
-    }],
+    users: [{ name, user: { token } }],
     contexts: [{ name, context: { cluster: name, user: name, ...namespace !== undefined && { namespace } } }],
     'current-context': name
   }, null, 2) + '\n'

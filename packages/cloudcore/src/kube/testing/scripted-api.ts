@@ -69,7 +69,7 @@ export class ScriptedApi implements AsyncDisposable {
     const api = new ScriptedApi()
     api.#server.listen(0, '127.0.0.1')
     await once(api.#server, 'listening')
-    api.#kubeconfig = await KubeconfigFolder.write({ name: 'scripted', server: api.url, credentials: { kind: 'token', token: 'a-token' } })
+    api.#kubeconfig = await KubeconfigFolder.write({ name: 'scripted', server: api.url, token: 'a-token' })
     return api
   }
 
