@@ -5,21 +5,29 @@ import { CutProxy } from '../harness/cut-proxy.ts'
 import { Daemon, until } from '../harness/daemons.ts'
 import { StateApi } from '../harness/state-api.ts'
 import type { Refusals } from '../harness/state-api.ts'
+import type { Documents } from '../harness/state-oracle.ts'
 import { report } from './fault-report.ts'
 import { metricOf, randomOf, rounds } from './fault-system.ts'
 import { StateSystem, isFull, kubernetesOf } from './state-system.ts'
 
 const notReady = 'holdfast_cloud_state_nodes_not_ready'
 
-/** Restarts cloudcore while its API is as it is, and waits until it says `not ready` of the node that is back. */
-async function restartsNotReady(system: StateSystem, why: RegExp): Promise<void> {
+/**
+ * Restarts cloudcore while its API is as it is, and waits until it says `not ready` of the node that is back. Gives what the node
+ * held in between, when a Pod on its way out could not go any more, and how many deletions it had seen.
+ */
+async function restartsNotReady(system: StateSystem, why: RegExp): Promise<{ readonly before: Documents, readonly gone: number }> {
   await system.cloud.kill()
+  await system.unlinked()
+  const before = await system.held()
+  const gone = system.watch.deletions.length
   await system.cloud.start()
   await system.linked()
   await until('cloudcore says what it waits for', async () => why.test(await kubernetesOf(system.cloud)), 60_000)
   await until('the node is not ready', async () => await metricOf(system.cloud, notReady) === 1, 60_000)
   expect(await metricOf(system.cloud, 'holdfast_cloud_kube_in_sync')).toBe(0)
   expect((await fetch(`${system.cloud.endpoints.ops}/readyz`)).status).toBe(200)
+  return { before, gone }
 }
 
 const refusals: readonly { readonly what: string, readonly by: Refusals, readonly why: RegExp, readonly collection: string }[] = [
@@ -37,10 +45,8 @@ describe('an API that does not tell', () => {
       for (let round = 0; round < count; round++) {
         await system.churn.burst(60)
         await system.converged(`round ${round}, before`)
-        const before = await system.held()
-        const gone = system.watch.deletions.length
         api.refusals = by
-        await restartsNotReady(system, why)
+        const { before, gone } = await restartsNotReady(system, why)
         expect(await metricOf(system.cloud, 'holdfast_cloud_state_verdicts_total', 'direction="down",verdict="not-ready"')).toBeGreaterThan(0)
         // What changes meanwhile does not hurry anything.
         await system.churn.burst(60)
@@ -69,10 +75,8 @@ describe('an API that does not tell', () => {
     for (let round = 0; round < count; round++) {
       await system.churn.burst(random.integer(20, 80))
       await system.converged(`round ${round}, before`)
-      const before = await system.held()
-      const gone = system.watch.deletions.length
       await api.down()
-      await restartsNotReady(system, /^waits for /)
+      const { before, gone } = await restartsNotReady(system, /^waits for /)
       await system.edge.kill()
       await system.edge.start()
       await system.linked()

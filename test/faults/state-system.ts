@@ -6,7 +6,7 @@ import type { Daemon, DaemonOptions } from '../harness/daemons.ts'
 import { KubeHttp } from '../harness/kube-http.ts'
 import type { StateApi } from '../harness/state-api.ts'
 import { StateChurn } from '../harness/state-churn.ts'
-import { documentsOf, heldDifferences, placeOf, reportDifferences } from '../harness/state-oracle.ts'
+import { documentsOf, heldDifferences, reportDifferences } from '../harness/state-oracle.ts'
 import type { Documents } from '../harness/state-oracle.ts'
 import { StateWatch } from '../harness/state-watch.ts'
 import { metricOf, randomOf, seed } from './fault-system.ts'
@@ -86,10 +86,7 @@ export class StateSystem implements AsyncDisposable {
 
   get cloud(): Daemon { return this.fleet.cloud }
 
-  /**
-   * Stops the churn, and waits until O5 holds and no Pod is on its way out, so that nothing goes by itself any more. Gives how long
-   * that took, in ms. Nothing may have gone that is still wanted.
-   */
+  /** Stops the churn, and waits until O5 holds. Gives how long that took, in ms. Nothing may have gone that is still wanted. */
   async converged(what: string, withinMs = convergenceMs): Promise<number> {
     await this.churn.pause()
     const startedMs = performance.now()
@@ -98,11 +95,7 @@ export class StateSystem implements AsyncDisposable {
       await until('both sides are equal', async () => {
         try {
           const [cluster, local] = [await documentsOf(this.cluster), await documentsOf(this.local)]
-          const leaving = cluster.pods.filter(({ metadata }) => metadata['deletionTimestamp'] !== undefined)
-          differences = [
-            ...heldDifferences(node, cluster, local), ...reportDifferences(cluster, local),
-            ...leaving.map(pod => `${placeOf('pods', pod)} is being deleted`)
-          ]
+          differences = [...heldDifferences(node, cluster, local), ...reportDifferences(cluster, local)]
         } catch (error) {
           differences = [String(error)]
         }
