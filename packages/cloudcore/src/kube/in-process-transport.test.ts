@@ -1,33 +1,24 @@
-import { EmbeddedKubeApi, type JsonObject, type KubeObject } from '@holdfast/kube-api'
-import { silentLog, SystemClock, SystemRandom } from '@holdfast/runtime'
-import { Committer, MemoryStore } from '@holdfast/store'
+import type { JsonObject, KubeObject } from '@holdfast/kube-api'
+import { SystemClock, SystemRandom } from '@holdfast/runtime'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { InProcessApi } from './in-process-transport.ts'
 import type { ObjectPlace, WatchEvent } from './kube-client.ts'
 import { KubeError } from './kube-error.ts'
 import { kubeKinds } from './kube-kinds.ts'
 import { RestClient, type RestClientOptions } from './rest-client.ts'
+import { openMemoryApi, type MemoryApi } from './testing/memory-api.ts'
 
 const { configMaps } = kubeKinds
-const user = { name: 'cloudcore', groups: ['system:authenticated'] }
 const [clock, random] = [new SystemClock(), new SystemRandom()]
 const never = new AbortController().signal
 
 const closers: (() => Promise<void>)[] = []
 afterEach(async () => { for (const close of closers.splice(0).toReversed()) await close() })
 
-async function openApi(historyEventsMax = 1000): Promise<EmbeddedKubeApi> {
-  const store = new MemoryStore()
-  const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
-  const api = await EmbeddedKubeApi.open({
-    server: {
-      name: 'kube-api', host: '127.0.0.1', port: 0, tokens: [],
-      version: { major: '1', minor: '32', gitVersion: 'v1.32.0', gitCommit: '', buildDate: '', platform: '' }
-    },
-    objects: { historyEventsMax }
-  }, { store, committer, clock, random, log: silentLog })
-  closers.push(() => store.close(), () => committer.close(), () => api.close())
-  return api
+async function openApi(historyEventsMax?: number): Promise<MemoryApi> {
+  const memory = await openMemoryApi(historyEventsMax === undefined ? {} : { historyEventsMax })
+  closers.push(async () => { await memory[Symbol.asyncDispose]() })
+  return memory
 }
 
 async function clientOf(api: InProcessApi, options: Omit<RestClientOptions, 'access'> = {}): Promise<RestClient> {
@@ -35,9 +26,6 @@ async function clientOf(api: InProcessApi, options: Omit<RestClientOptions, 'acc
   closers.push(() => client.close())
   return client
 }
-
-const within = ({ server }: EmbeddedKubeApi): InProcessApi =>
-  ({ url: server.url, answer: exchange => server.answer(exchange, user) })
 
 /** An API whose answers the test gives. */
 const handMade = (answer: InProcessApi['answer']): InProcessApi => ({ url: 'https://by-hand', answer })
@@ -58,8 +46,8 @@ const told = (events: readonly WatchEvent[]): string[] =>
 
 describe('an object of the API of this process', () => {
   test('is created, read, patched, replaced and deleted', async () => {
-    const api = await openApi()
-    const client = await clientOf(within(api))
+    const { api, access } = await openApi()
+    const client = await clientOf(access.api)
     expect(client.server).toBe(api.server.url)
     expect(await client.get(place('a'))).toBeUndefined()
     const created = await client.create(configMaps, configMap('a', { k: 'ä' }))
@@ -76,8 +64,8 @@ describe('an object of the API of this process', () => {
   })
 
   test('that was changed meanwhile, or is there already, is a conflict', async () => {
-    const api = await openApi()
-    const client = await clientOf(within(api))
+    const { api, access } = await openApi()
+    const client = await clientOf(access.api)
     const created = await client.create(configMaps, configMap('a'))
     const changed = await client.mergePatch(place('a'), { data: { k: '1' } })
     expect(await rejection(client.replace(place('a'), created))).toMatchObject({
@@ -89,7 +77,7 @@ describe('an object of the API of this process', () => {
   })
 
   test('is nobody else\'s, wherever it was read', async () => {
-    const client = await clientOf(within(await openApi()))
+    const client = await clientOf((await openApi()).access.api)
     const given = configMap('a', { k: 'before' })
     const created = await client.create(configMaps, given)
     const stop = new AbortController()
@@ -114,9 +102,9 @@ describe('an object of the API of this process', () => {
 })
 
 test('a list is read page by page', async () => {
-  const api = await openApi()
+  const { access } = await openApi()
   const asked: URLSearchParams[] = []
-  const own = within(api)
+  const own = access.api
   const client = await clientOf({
     url: own.url, answer: exchange => {
       if (exchange.request.method === 'GET') asked.push(new URL(exchange.request.url!, own.url).searchParams)
@@ -132,8 +120,8 @@ test('a list is read page by page', async () => {
 
 describe('a watch of the API of this process', () => {
   test('tells what happens, and leaves nothing behind when its signal aborts', async () => {
-    const api = await openApi()
-    const client = await clientOf(within(api))
+    const { api, access } = await openApi()
+    const client = await clientOf(access.api)
     const { metadata: { resourceVersion = '' } } = await client.create(configMaps, configMap('before'))
     const stop = new AbortController()
     const seen: WatchEvent[] = []
@@ -152,8 +140,8 @@ describe('a watch of the API of this process', () => {
   })
 
   test('of a version that is too old is 410', async () => {
-    const api = await openApi(4)
-    const client = await clientOf(within(api))
+    const { api, access } = await openApi(4)
+    const client = await clientOf(access.api)
     const { metadata: { resourceVersion = '' } } = await client.create(configMaps, configMap('a'))
     for (let i = 0; i < 20; i++) await client.mergePatch(place('a'), { data: { i: String(i) } })
     const seen: WatchEvent[] = []
@@ -163,8 +151,8 @@ describe('a watch of the API of this process', () => {
   })
 
   test('whose reader comes too late is cut, with nothing told across the hole', async () => {
-    const api = await openApi(4)
-    const own = within(api)
+    const { api, access } = await openApi(4)
+    const own = access.api
     const writer = await clientOf(own)
     const { metadata: { resourceVersion = '' } } = await writer.create(configMaps, configMap('a'))
     const client = await clientOf({
@@ -202,8 +190,8 @@ describe('a watch of the API of this process', () => {
   })
 
   test('of which nothing is heard for too long is given up, on both sides', async () => {
-    const api = await openApi()
-    const client = await clientOf(within(api), { watchSilenceMs: 200 })
+    const { api, access } = await openApi()
+    const client = await clientOf(access.api, { watchSilenceMs: 200 })
     const watched = rejection(client.watch(configMaps, {}, '1', () => {}, never))
     await vi.waitFor(() => { expect(api.objects.stats.watches).toBe(1) })
     expect(await watched).toMatchObject({ status: 0, reason: 'Silent' })
@@ -225,8 +213,8 @@ test('an answer that never comes is waited for no longer than a request may take
 })
 
 test('closing the client ends what is under way', async () => {
-  const api = await openApi()
-  const own = within(api)
+  const { api, access } = await openApi()
+  const own = access.api
   const client = await clientOf({
     url: own.url, answer: exchange => exchange.request.url!.includes('watch=true') ? own.answer(exchange) : new Promise(() => {})
   })

@@ -1,10 +1,7 @@
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
-import { EmbeddedKubeApi } from '@holdfast/kube-api'
 import { SystemClock, SystemRandom, parseNodeName, silentLog } from '@holdfast/runtime'
-import { Committer, MemoryStore } from '@holdfast/store'
 import { stateDigest } from '@holdfast/sync'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { RestClient } from '../kube/rest-client.ts'
 import type { ObjectPlace } from '../kube/kube-client.ts'
 import { kubeKinds } from '../kube/kube-kinds.ts'
 import { ListInformer } from '../kube/list-informer.ts'
@@ -12,6 +9,8 @@ import { NodeController } from '../kube/node-controller.ts'
 import { lastingTolerations } from '../kube/node-tolerations.ts'
 import { NodeLeases, leaseNamespace } from '../kube/node-lease.ts'
 import { PodDeletions } from '../kube/pod-deletion.ts'
+import { RestClient } from '../kube/rest-client.ts'
+import { openMemoryApi } from '../kube/testing/memory-api.ts'
 import { conditionsOf, recordedVersion, statusOf } from './status-document.ts'
 import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
 import { nodePlace, podPlace } from './testing/up-cluster.ts'
@@ -19,7 +18,6 @@ import { HandLinks } from './testing/up-node-links.ts'
 import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
 
-const user = { name: 'cloudcore', groups: ['system:masters'] }
 const clock = new SystemClock()
 const random = new SystemRandom()
 const edge = parseNodeName('edge-1')!
@@ -31,18 +29,8 @@ let targets: UpTargets
 
 /** The whole of what comes up, against the embedded API of the same process. */
 beforeEach(async () => {
-  const store = new MemoryStore()
-  const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
-  const api = await EmbeddedKubeApi.open({
-    server: {
-      name: 'kube-api', host: '127.0.0.1', port: 0, tokens: [],
-      version: { major: '1', minor: '32', gitVersion: 'v1.32.0', gitCommit: '', buildDate: '', platform: '' }
-    },
-    objects: {}
-  }, { store, committer, clock, random, log: silentLog })
-  client = await RestClient.open({
-    access: { kind: 'in-process', api: { url: api.server.url, answer: exchange => api.server.answer(exchange, user) } }
-  }, { clock, random })
+  const memory = await openMemoryApi()
+  client = await RestClient.open({ access: memory.access }, { clock, random })
   const components = { client, clock, random, log: silentLog }
   const [pods, nodes] = [new ListInformer({ kind: kubeKinds.pods }, components), new ListInformer({ kind: kubeKinds.nodes }, components)]
   links = new HandLinks()
@@ -58,9 +46,7 @@ beforeEach(async () => {
     stop.abort()
     await Promise.all(running)
     await client[Symbol.asyncDispose]()
-    await api.close()
-    await committer.close()
-    await store.close()
+    await memory[Symbol.asyncDispose]()
   }
 })
 
