@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join as joinPath } from 'node:path'
 import { createServer } from 'node:tls'
@@ -7,9 +6,7 @@ import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { nodeNameOfPeer, serverTlsOptions } from '../../packages/cloudcore/src/identity/index.ts'
 import { IdentityCloud, temporaryFolder } from '../../packages/cloudcore/src/identity/testing/identity-fixture.ts'
-
-const faketime = ['x86_64-linux-gnu', 'aarch64-linux-gnu']
-  .map(triplet => `/usr/lib/${triplet}/faketime/libfaketime.so.1`).find(existsSync)
+import { fakeClockAbsent, fakeClockEnvironment } from '../harness/fake-clock.ts'
 
 const source = (path: string): string => JSON.stringify(joinPath(import.meta.dirname, '../../packages', path))
 
@@ -27,7 +24,7 @@ const nodeProgram = `
 `
 
 it('a node joins and connects while its clock says 1970, and when it is years ahead (L7)', async ({ skip }) => {
-  skip(faketime === undefined, 'needs libfaketime (Debian: apt-get install faketime)')
+  skip(fakeClockAbsent !== undefined, fakeClockAbsent)
   await using folder = await temporaryFolder()
   const ports = { tunnel: 0 }
   await using cloud = await IdentityCloud.start({
@@ -44,7 +41,7 @@ it('a node joins and connects while its clock says 1970, and when it is years ah
     const program = joinPath(folder.path, 'node.ts')
     await writeFile(program, nodeProgram)
     const runAt = async (time: string, token: string): Promise<string> => {
-      const env = { ...process.env, LD_PRELOAD: faketime, FAKETIME: time, FAKETIME_DONT_FAKE_MONOTONIC: '1' }
+      const env = { ...process.env, ...fakeClockEnvironment, FAKETIME: time }
       const args = [program, `127.0.0.1:${cloud.port}`, token, dataDir]
       return (await promisify(execFile)(process.execPath, args, { env })).stdout
     }

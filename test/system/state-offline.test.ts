@@ -1,20 +1,13 @@
-import { existsSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { until } from '../harness/daemons.ts'
+import { FakeClock, fakeClockAbsent, timeOf } from '../harness/fake-clock.ts'
 import { report } from '../faults/fault-report.ts'
 import { metricOf, randomOf } from '../faults/fault-system.ts'
 import { StateSystem } from '../faults/state-system.ts'
 
-const faketime = ['x86_64-linux-gnu', 'aarch64-linux-gnu']
-  .map(triplet => `/usr/lib/${triplet}/faketime/libfaketime.so.1`).find(existsSync)
-
 const days = 30
 
 it('a node that boots every day for thirty days without a network serves the same every time', async context => {
-  const absent = faketime === undefined ? 'needs libfaketime (Debian: apt-get install faketime)' : undefined
-  context.skip(absent !== undefined, absent)
+  context.skip(fakeClockAbsent !== undefined, fakeClockAbsent)
   const random = randomOf(710)
   await using system = await StateSystem.start({ test: 711 })
   await system.churn.burst(80)
@@ -23,15 +16,13 @@ it('a node that boots every day for thirty days without a network serves the sam
   const gone = system.watch.deletions.length
   system.link.cut()
   await system.cloud.stop()
-  const clock = join(system.fleet.folder, 'clock')
+  const clock = new FakeClock(system.fleet.folder)
   for (let day = 1; day <= days; day++) {
     if (random.chance(0.5)) await system.edge.kill()
     else expect(await system.edge.stop()).toBe(0)
-    await writeFile(clock, `+${day}d\n`)
-    system.edge.log = ''
-    await system.edge.start({ LD_PRELOAD: faketime!, FAKETIME_TIMESTAMP_FILE: clock, FAKETIME_DONT_FAKE_MONOTONIC: '1' })
-    const today = new Date(Date.now() + day * 86_400_000).toISOString().slice(0, 10)
-    await until(`it lives on day ${day}`, () => system.edge.log.includes(`"time":"${today}`))
+    await clock.set(`+${day}d`)
+    await system.edge.start(clock.environment)
+    expect(Math.abs(await timeOf(system.edge) - Date.now() - day * 86_400_000), `it lives on day ${day}`).toBeLessThan(5000)
     expect(await system.held(), `day ${day}`).toEqual(before)
     expect(await metricOf(system.edge, 'holdfast_edge_link_up')).toBe(0)
   }

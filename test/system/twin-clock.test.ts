@@ -1,33 +1,25 @@
-import { existsSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { until } from '../harness/daemons.ts'
 import { desiredOf, reportedOf } from '../harness/device-api.ts'
+import { FakeClock, fakeClockAbsent } from '../harness/fake-clock.ts'
 import { report } from '../faults/fault-report.ts'
 import { TwinSystem } from '../faults/twin-system.ts'
 
-const faketime = ['x86_64-linux-gnu', 'aarch64-linux-gnu']
-  .map(triplet => `/usr/lib/${triplet}/faketime/libfaketime.so.1`).find(existsSync)
-
 const clocks = [
-  { what: 'in 1970', fake: '@1970-01-01 00:00:10\n', isAhead: false },
-  { what: 'ten years ago', fake: '-10y\n', isAhead: false },
-  { what: 'an hour ahead', fake: '+1h\n', isAhead: true }
+  { what: 'in 1970', fake: '@1970-01-01 00:00:10', isAhead: false },
+  { what: 'ten years ago', fake: '-10y', isAhead: false },
+  { what: 'an hour ahead', fake: '+1h', isAhead: true }
 ]
 
 for (const [number, { what, fake, isAhead }] of clocks.entries()) {
   it(`a node whose clock stands ${what}, offline, then set right: twins go on, and both sides are equal`, async context => {
-    const absent = faketime === undefined ? 'needs libfaketime (Debian: apt-get install faketime)' : undefined
-    context.skip(absent !== undefined, absent)
+    context.skip(fakeClockAbsent !== undefined, fakeClockAbsent)
     await using system = await TwinSystem.start({ test: 920 + number })
     await system.edge.stop()
     system.link.cut()
-    const clock = join(system.fleet.folder, 'clock')
-    await writeFile(clock, fake)
-    await system.edge.start({
-      LD_PRELOAD: faketime!, FAKETIME_TIMESTAMP_FILE: clock, FAKETIME_CACHE_DURATION: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1'
-    })
+    const clock = new FakeClock(system.fleet.folder)
+    await clock.set(fake)
+    await system.edge.start(clock.environment)
     system.run()
     await system.progress(100)
     await system.pause()
@@ -40,7 +32,7 @@ for (const [number, { what, fake, isAhead }] of clocks.entries()) {
     await system.linked()
     await system.converged('with the wrong clock')
     if (!isAhead) expect(desiredOf(await system.cluster.device('gauge-1'))['target']).toBe('77777')
-    await writeFile(clock, '+0\n')
+    await clock.setRight(system.edge)
     system.run()
     await system.progress(100)
     await system.converged('with the clock set right')
