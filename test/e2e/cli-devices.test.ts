@@ -137,6 +137,26 @@ describe('devices', () => {
     }
   })
 
+  it('are shown with what keeps the node from serving them, in both places', async () => {
+    await createDevice('troubled', { protocol: { protocolName: 'mqtt' }, properties: [
+      { name: 'temperature', visitors: { protocolName: 'mqtt', configData: { topic: 'room/temperature', pointer: 'celsius' } } }
+    ] })
+    await createDevice('unserved', { protocol: { protocolName: 'modbus' } })
+    const cases = [['troubled', 'temperature: visitors.configData.pointer: expected a JSON pointer'], ['unserved', 'no mapper for protocol "modbus" has registered on the node']] as const
+    for (const [name, trouble] of cases) {
+      expect((await holdfast('twin', 'get', name, places.edge)).output).toMatch(new RegExp(`\ntrouble +${trouble}`))
+      await until(`the cloud has heard of ${name}`, async () =>
+        (await inCloud(name)).status?.conditions?.some(({ type, status }) => type === 'Served' && status === 'False'))
+      expect((await holdfast('twin', 'get', name, places.cloud)).output).toMatch(new RegExp(`\nServed +no, Trouble: The node says: ${trouble}`))
+    }
+    await cluster.check('PATCH', `${group}/devices/troubled`, { spec: { properties: [
+      { name: 'temperature', visitors: { protocolName: 'mqtt', configData: { topic: 'room/temperature', pointer: '/celsius' } } }
+    ] } })
+    await until('the cloud has heard that nothing is wrong any more', async () =>
+      (await inCloud('troubled')).status?.conditions?.some(({ type, status }) => type === 'Served' && status === 'True'))
+    expect((await holdfast('twin', 'get', 'troubled', places.edge)).output).not.toMatch(/trouble /)
+  })
+
   it('are watched in both places until Ctrl-C, or until they go', async () => {
     await createDevice('watched', {})
     await using cloud = new Holdfast('twin', 'watch', 'watched', places.cloud)

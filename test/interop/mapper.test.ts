@@ -122,8 +122,12 @@ test('a device that the mapper refuses stops no other one, and is taken when it 
   await until('it is refused', () => mapper.calls.filter(call => call === 'UpdateDevice pump-1').length > 1, 30_000)
   await api.desire('pump-2', { speed: '2' })
   await speedsAre('2', ['pump-2'])
+  const served = async (name: string): Promise<string> => conditionOf(await api.device(name), 'Served')
+  await until('the cluster says so', async () => await served('pump-1') === 'False', 30_000)
+  expect(await served('pump-2')).toBe('True')
   await mapper.trouble({})
   await speedsAre('1', ['pump-1'])
+  await until('the cluster says that it is well', async () => await served('pump-1') === 'True', 30_000)
 })
 
 test('a device at which the mapper hangs stops no other one', async () => {

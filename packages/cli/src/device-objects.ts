@@ -33,6 +33,7 @@ export function twinView(device: KubeObject, status: KubeObject | undefined): Tw
     device: deviceId(device), node: nodeOf(device), model: modelOf(device), state: textOf(said['state']),
     lastOnlineTime: textOf(said['lastOnlineTime']),
     inDesiredState: inDesiredState === 'True' ? true : inDesiredState === 'False' ? false : null,
+    trouble: null,
     conditions,
     properties: Object.fromEntries(names.flatMap((name): [string, TwinProperty][] => {
       const wanted = desired.get(name)

@@ -22,6 +22,7 @@ interface TwinDocument {
 }
 interface DeviceDocument {
   readonly model: string | null
+  readonly trouble: string | null
   readonly properties: readonly { readonly name: string, readonly type: string | null }[] | null
   readonly twin: TwinDocument
 }
@@ -56,15 +57,15 @@ export class EdgeDevices implements DevicePlace {
   }
 
   async get(device: string, signal: AbortSignal): Promise<TwinView> {
-    const { model, twin } = await this.#device(device, signal)
-    return viewOf(twin, model)
+    const document = await this.#device(device, signal)
+    return viewOf(document.twin, document)
   }
 
   async set(
     device: string, values: readonly DesiredText[], ifVersion: string | undefined, signal: AbortSignal
   ): Promise<TwinView> {
-    const { model, properties } = await this.#device(device, signal)
-    const types = new Map(properties?.map(({ name, type }) => [name, type]))
+    const document = await this.#device(device, signal)
+    const types = new Map(document.properties?.map(({ name, type }) => [name, type]))
     const query = new URLSearchParams({ section: 'desired', ...ifVersion !== undefined && { version: ifVersion } })
     const twin = await askEdgeJson(this.#edge, {
       method: 'PATCH',
@@ -73,17 +74,17 @@ export class EdgeDevices implements DevicePlace {
       body: Object.fromEntries(values.map(({ property, text }) =>
         [property, text === undefined ? null : typedValue(text, types.get(property) ?? null)]))
     }, signal) as TwinDocument
-    return viewOf(twin, model)
+    return viewOf(twin, document)
   }
 
   async *watch(device: string, signal: AbortSignal): AsyncGenerator<TwinView> {
-    const { model } = await this.#device(device, signal)
+    const about = await this.#device(device, signal)
     let twin: TwinDocument | undefined
     for await (const { name, data } of edgeEvents(this.#edge, `${pathOf(device)}/twin?watch`, signal)) {
       const document = JSON.parse(data) as TwinDocument
       if (name === 'deleted') return
       twin = name === 'change' && twin !== undefined ? changed(twin, document) : document
-      yield viewOf(twin, model)
+      yield viewOf(twin, about)
     }
     signal.throwIfAborted()
     throw connectionLost(this.#edge, 'watch again')
@@ -105,13 +106,13 @@ function changed(twin: TwinDocument, change: TwinDocument): TwinDocument {
   return { ...change, properties: Object.fromEntries([...properties].toSorted(([a], [b]) => a < b ? -1 : 1)) }
 }
 
-function viewOf(twin: TwinDocument, model: string | null): TwinView {
+function viewOf(twin: TwinDocument, { model, trouble }: DeviceDocument): TwinView {
   const { device, state, lastOnlineTime, inDesiredState, delta, invalid, properties } = twin
   const syncOf = (name: string): string => invalid.includes(name)
     ? 'no: the model does not allow the desired value, so the device is not told'
     : Object.hasOwn(delta, name) ? 'no: the device has not reported the desired value' : 'yes'
   return {
-    device, node: null, model, state, lastOnlineTime, inDesiredState, conditions: [],
+    device, node: null, model, state, lastOnlineTime, inDesiredState, trouble, conditions: [],
     properties: Object.fromEntries(Object.entries(properties).flatMap(([name, property]): [string, TwinProperty][] =>
       property === null ? [] : [[name, { ...property, sync: property.desired === undefined ? '' : syncOf(name) }]]))
   }

@@ -3,7 +3,7 @@ import { renderDevices, renderTwin, twinChanges, valueText, type TwinView } from
 
 const [version, timestamp] = ['1.0.cloud/0000000c', '2027-01-15T08:00:00.000Z']
 const view: TwinView = {
-  device: 'default/plug', node: 'edge-1', model: null, state: 'online', lastOnlineTime: timestamp, inDesiredState: false,
+  device: 'default/plug', node: 'edge-1', model: null, state: 'online', lastOnlineTime: timestamp, inDesiredState: false, trouble: null,
   conditions: [{ type: 'Synced', status: 'False', reason: 'NodeUnreachable', message: 'Node edge-1 is away.', since: timestamp, observedGeneration: 2 }],
   properties: {
     level: {

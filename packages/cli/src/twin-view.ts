@@ -41,6 +41,8 @@ export interface TwinView {
   readonly lastOnlineTime: string | null
   /** Null: not known. */
   readonly inDesiredState: boolean | null
+  /** What keeps the node from serving the device; null: nothing, or the conditions say it. */
+  readonly trouble: string | null
   /** Empty on the node. */
   readonly conditions: readonly DeviceCondition[]
   readonly properties: Readonly<Record<string, TwinProperty>>
@@ -85,7 +87,8 @@ export function renderTwin(view: TwinView, ageMs: AgeMs): string {
     ['model', view.model ?? '-'],
     ['state', stateText(view, ageMs)],
     ...view.conditions.length > 0 ? view.conditions.map(condition => [condition.type, conditionText(condition, ageMs)])
-      : [['in desired state', view.inDesiredState === null ? 'not known' : view.inDesiredState ? 'yes' : 'no']]
+      : [['in desired state', view.inDesiredState === null ? 'not known' : view.inDesiredState ? 'yes' : 'no']],
+    ...view.trouble === null ? [] : [['trouble', cellText(view.trouble)]]
   ]
   const width = Math.max(...heads.map(([name]) => name!.length))
   const head = heads.map(([name, text]) => `${padded(name!, width, 'left')}  ${text}\n`).join('')

@@ -8,6 +8,7 @@ import { BrokerSalvage } from './broker/index.ts'
 import { historyLaneOf } from './config.ts'
 import type { EdgecoreConfig } from './config.ts'
 import { DeviceTopics } from './device-topics/index.ts'
+import { DeviceTroubles } from './device-troubles.ts'
 import { Dmi, MapperMemory, MapperSalvage } from './dmi/index.ts'
 import { DeviceApi } from './http/index.ts'
 import { loadIdentity } from './identity.ts'
@@ -117,8 +118,13 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const mappers = Mappers.open({}, {
     protocols: [new MqttProtocol({ bus: mqtt.bus }), httpDevices].filter(({ name }) => config.mappers[name] === 'built-in'), twins, clock, log
   })
+  const dmi = await Dmi.open({
+    ...config.dmi, dataDir, callTimeoutMs: config.dmi.callTimeout
+  }, { twins, memory, isBuiltIn: device => mappers.serves(device), clock, random, log })
+  const troubles = new DeviceTroubles({ twins, mappers, dmi, clock })
   const deviceApi = await DeviceApi.open(config.http, {
-    node: identity.node, store: database.store, committer, outbox, routes, twins, clock, log, reports: httpDevices, onAcks: metrics.onHttpAcks
+    node: identity.node, store: database.store, committer, outbox, routes, twins, clock, log, reports: httpDevices,
+    troubleOf: device => troubles.of(device), onAcks: metrics.onHttpAcks
   })
   const machine = new LinuxMachine({ dataDir }, { log })
   const reporter = new NodeReporter({
@@ -129,9 +135,6 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   const localApi = await LocalApi.open({
     ...config.localApi, dataDir, node: identity.node, version, platform: machine.platform
   }, { objects: new NodeObjects({ table, clock, log }), clock, random, log })
-  const dmi = await Dmi.open({
-    ...config.dmi, dataDir, callTimeoutMs: config.dmi.callTimeout
-  }, { twins, memory, isBuiltIn: device => mappers.serves(device), clock, random, log })
   metrics.watchDatabase(database)
   metrics.watchOutbox(outbox)
   metrics.watchDeviceApi(deviceApi)
@@ -180,7 +183,7 @@ export async function runEdgecore(config: EdgecoreConfig, components: EdgecoreCo
   })
   await endpoints.publish({ ...mqttEndpoints, http: deviceApi.url, dmi: dmi.url, localApi: localApi.url, ops: ops.url })
   log.info('edgecore is ready', { version, node: identity.node, boot: bootId, endpoints: endpoints.path })
-  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, mappers, ...mqtt.services], shutdown)
+  await runAll([storage, reporter, tunnel, ops, localApi, deviceApi, dmi, mappers, troubles, ...mqtt.services], shutdown)
 }
 
 /**

@@ -26,6 +26,8 @@ export interface DeviceFacts {
   readonly status: JsonObject
   /** It is the record of what the Device's node says. */
   readonly isRecorded: boolean
+  /** What keeps the device from being served, as its node says. */
+  readonly trouble: string | undefined
   readonly presence: NodePresence
 }
 
@@ -33,7 +35,9 @@ type Saying = readonly [status: 'True' | 'False' | 'Unknown', reason: string, me
 
 /** The conditions of a Device (TWN-35): type, status, reason and message. */
 export function sayConditions(facts: DeviceFacts): readonly (Pick<Condition, 'type'> & Record<'status' | 'reason' | 'message', string>)[] {
-  const sayings = { Synced: saySynced(facts), Reachable: sayReachable(facts), InDesiredState: sayInDesiredState(facts) }
+  const sayings = {
+    Synced: saySynced(facts), Served: sayServed(facts), Reachable: sayReachable(facts), InDesiredState: sayInDesiredState(facts)
+  }
   return Object.entries(sayings).map(([type, [status, reason, message]]) => ({ type, status, reason, message }))
 }
 
@@ -93,11 +97,20 @@ function isObserved({ version, deleted }: Entry, observed: TwinText | undefined)
   return observed?.version !== undefined && compareVersions(observed.version, version) === 0
 }
 
-function sayReachable({ device, status, isRecorded, presence }: DeviceFacts): Saying {
-  const node = nodeOf(device)
-  if (node === undefined) return ['Unknown', 'NodeNotAssigned', 'The Device is at no node: set spec.nodeName.']
-  if (presence === 'away') return ['Unknown', 'NodeUnreachable', `Node ${node} is away.`]
-  if (presence === 'absent') return ['Unknown', 'NodeUnreachable', absentText(node)]
+/** Nothing keeps the device from being served, as far as its node knows (TWN-41). */
+function sayServed(facts: DeviceFacts): Saying {
+  const { device, isRecorded, trouble } = facts
+  const unknown = sayNodeAway(facts)
+  if (unknown !== undefined) return unknown
+  if (!isRecorded) return ['Unknown', 'NotReported', `Node ${nodeOf(device)} has said nothing of the Device yet.`]
+  return trouble === undefined ? ['True', 'NoTrouble', 'The node knows of no trouble with the device.']
+    : ['False', 'Trouble', `The node says: ${trouble}.`]
+}
+
+function sayReachable(facts: DeviceFacts): Saying {
+  const unknown = sayNodeAway(facts)
+  if (unknown !== undefined) return unknown
+  const { status, isRecorded } = facts
   switch (isRecorded ? status['state'] : undefined) {
     case 'online': return ['True', 'DeviceOnline', 'The device says that it is online.']
     case 'ok': return ['True', 'DeviceOk', 'The device says that it is ok.']
@@ -106,6 +119,14 @@ function sayReachable({ device, status, isRecorded, presence }: DeviceFacts): Sa
     case 'unknown': return ['Unknown', 'DeviceUnknown', 'The mapper of the device says that its state is unknown.']
     default: return ['Unknown', 'StateNotReported', 'Neither the device nor a mapper has said its state.']
   }
+}
+
+/** What nobody can know while the node cannot be asked. */
+function sayNodeAway({ device, presence }: DeviceFacts): Saying | undefined {
+  const node = nodeOf(device)
+  if (node === undefined) return ['Unknown', 'NodeNotAssigned', 'The Device is at no node: set spec.nodeName.']
+  if (presence === 'away') return ['Unknown', 'NodeUnreachable', `Node ${node} is away.`]
+  return presence === 'absent' ? ['Unknown', 'NodeUnreachable', absentText(node)] : undefined
 }
 
 const absentText = (node: string): string => `There is no Node ${node}: join the node, or correct spec.nodeName.`

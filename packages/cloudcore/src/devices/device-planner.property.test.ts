@@ -39,7 +39,7 @@ const property = fc.oneof(
 const listed = <T>(one: fc.Arbitrary<T>): fc.Arbitrary<unknown> => fc.oneof({ weight: 8, arbitrary: fc.array(one, { maxLength: 4 }) },
   { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) })
 const conditions = listed(fc.oneof(
-  fc.record({ type: fc.constantFrom('Synced', 'Reachable', 'Mine'), status: fc.constantFrom('True', 'False', 1), observedGeneration: fc.nat(5), lastTransitionTime: text }),
+  fc.record({ type: fc.constantFrom('Synced', 'Served', 'Reachable', 'Mine'), status: fc.constantFrom('True', 'False', 1), observedGeneration: fc.nat(5), lastTransitionTime: text }),
   fc.jsonValue({ maxDepth: 1 })
 ))
 const stamps = fc.oneof(
@@ -65,12 +65,12 @@ const statusMembers = fc.oneof({ weight: 8, arbitrary: fc.record({
   twins: listed(fc.oneof(fc.record({ propertyName: name, reported: side, observedDesired: side, more: fc.nat(3) }, { requiredKeys: ['propertyName'] }), fc.jsonValue({ maxDepth: 1 }))),
   state: fc.oneof(fc.constantFrom('online', 'offline'), fc.jsonValue({ maxDepth: 1 })), extensions: fc.jsonValue({ maxDepth: 2 })
 }, { requiredKeys: [] }) }, { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 1 }) })
-const deviceStatus = fc.option(fc.record({ status: statusMembers, owner: fc.constantFrom('u', 'old', undefined), node: fc.constantFrom('edge-1', 'edge-2', undefined) })
-  .map(({ status, owner, node }): KubeObject => ({
+const deviceStatus = fc.option(fc.record({ status: statusMembers, owner: fc.constantFrom('u', 'old', undefined), node: fc.constantFrom('edge-1', 'edge-2', undefined), trouble: fc.option(text, { nil: undefined }) })
+  .map(({ status, owner, node, trouble }): KubeObject => ({
     apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'DeviceStatus', status, metadata: {
       namespace: 'default', name: 'lamp', resourceVersion: '2',
       ...owner !== undefined && { ownerReferences: [{ apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', name: 'lamp', uid: owner }] },
-      ...node !== undefined && { annotations: { 'holdfast.dev/node': node } }
+      annotations: { ...node !== undefined && { 'holdfast.dev/node': node }, ...trouble !== undefined && { 'holdfast.dev/trouble': trouble } }
     }
   })), { nil: undefined })
 const model = fc.option(listed(fc.oneof(fc.record({
@@ -92,7 +92,7 @@ test('whatever people write into a Device, its model and its DeviceStatus: nothi
     const again = planner.plan(done, planner.reportOf(done, shown))
     expect(again).toEqual({ desired: undefined, conditions: undefined })
     // What is not ours is as it was.
-    const others = (object: KubeObject): unknown => conditionsOf(statusOf(object)).filter(({ type }) => !['Synced', 'Reachable', 'InDesiredState'].includes(type))
+    const others = (object: KubeObject): unknown => conditionsOf(statusOf(object)).filter(({ type }) => !['Synced', 'Served', 'Reachable', 'InDesiredState'].includes(type))
     expect(others(done)).toEqual(others(one))
   }), { numRuns: runs })
 })

@@ -13,7 +13,7 @@ import type { StatusDecision } from '../state/status-writer.ts'
 import { nodeOf } from '../state/up-collection.ts'
 import { nextConditions, sayConditions } from './device-conditions.ts'
 import type { NodePresence } from './device-conditions.ts'
-import { isOfDevice, readDeviceStatus, recordingNode, timestampText } from './device-status.ts'
+import { isOfDevice, readDeviceStatus, recordingNode, timestampText, troubleAnnotation } from './device-status.ts'
 import { StatusRoute } from './status-route.ts'
 
 export interface DevicePlannerComponents {
@@ -41,6 +41,8 @@ export interface DeviceReport {
   readonly isRecorded: boolean
   /** Desired values that the node has; undefined: nobody knows. */
   readonly desired: ReadonlyMap<string, Entry> | undefined
+  /** What keeps the device from being served, as its node says (TWN-41). */
+  readonly trouble: string | undefined
 }
 
 /** What a Device, with the model, the node and the report that belong to it, is to be; and the request that makes it so. */
@@ -63,10 +65,14 @@ export class DevicePlanner {
     const node = nodeOf(device)
     const status = own === undefined ? {} : statusOf(own)
     const isRecorded = node !== undefined && recordingNode(own) === node
-    return { status, isRecorded, desired: isRecorded ? this.#observedEntries(status, this.rulesOf(device).rules) : undefined }
+    if (!isRecorded) return { status, isRecorded, desired: undefined, trouble: undefined }
+    return {
+      status, isRecorded, desired: this.#observedEntries(status, this.rulesOf(device).rules),
+      trouble: own?.metadata.annotations?.[troubleAnnotation]
+    }
   }
 
-  plan(device: KubeObject, { status, isRecorded, desired: reported }: DeviceReport): DevicePlan {
+  plan(device: KubeObject, { status, isRecorded, desired: reported, trouble }: DeviceReport): DevicePlan {
     const { model, hasModel, rules } = this.rulesOf(device)
     const nowMs = this.#components.clock.wallMs()
     const reconciled = this.#reconcile(device, rules, reported, nowMs)
@@ -74,7 +80,7 @@ export class DevicePlanner {
     const desired = reconciled.changed ? reconciled : undefined
     const next = desired === undefined ? device : withDesired(device, desired)
     const sayings = sayConditions({
-      device: next, model, hasModel, rules, desired: desiredOfDevice(next, rules, hash), invalid, status, isRecorded,
+      device: next, model, hasModel, rules, desired: desiredOfDevice(next, rules, hash), invalid, status, isRecorded, trouble,
       presence: this.#presenceOf(nodeOf(device))
     })
     const conditions = this.#route.at === 'nowhere' ? undefined

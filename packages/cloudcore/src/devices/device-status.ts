@@ -8,6 +8,9 @@ import { isObject } from '../state/status-document.ts'
 /** Of a DeviceStatus: of which node's item it is the record (TWN-32). */
 export const nodeAnnotation = 'holdfast.dev/node'
 
+/** Of a DeviceStatus: what keeps the device from being served, as its node says (TWN-41). */
+export const troubleAnnotation = 'holdfast.dev/trouble'
+
 /** The node of whose item the DeviceStatus is the record. */
 export function recordingNode(status: KubeObject | undefined): string | undefined {
   return status?.metadata.annotations?.[nodeAnnotation]

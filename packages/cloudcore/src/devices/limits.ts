@@ -43,6 +43,9 @@ export const deviceLimits = {
     value: 300_000, unit: 'milliseconds', meaning: 'After Kubernetes has refused a write of a Device for good (such as 403 or 422).',
     atLimit: 'It is tried again.'
   },
+  troubleLength: {
+    value: 1024, unit: 'characters', meaning: 'What a node says of the trouble with one device.', atLimit: 'Cut.'
+  },
   conditionNames: {
     value: 3, unit: 'properties', meaning: 'Properties that the message of a condition names.', atLimit: 'It says how many there are.'
   },

@@ -10,6 +10,8 @@ export interface TwinItem {
   readonly device: ObjectPlace & { readonly namespace: string }
   readonly uid: string
   readonly twin: Twin
+  /** What keeps the device from being served (TWN-41). */
+  readonly trouble: string | undefined
 }
 
 /** Reads an item of the collection `twins`; a text says why it is none. */
@@ -19,7 +21,7 @@ export function readTwinItem(key: string, value: Buffer): TwinItem | string {
   if (value.length > deviceLimits.itemBytes.value) return `${value.length} bytes, more than ${deviceLimits.itemBytes.value}`
   const document = readDocument(value)
   if (typeof document === 'string') return document
-  const { apiVersion, kind, metadata, twin } = document
+  const { apiVersion, kind, metadata, twin, trouble } = document
   if (apiVersion !== groupVersion(kubeKinds.devices) || kind !== 'Device') return 'not a Device'
   if (!isObject(metadata) || metadata['name'] !== device.name || metadata['namespace'] !== device.namespace) {
     return 'its metadata names another object'
@@ -27,5 +29,7 @@ export function readTwinItem(key: string, value: Buffer): TwinItem | string {
   const { uid } = metadata
   if (typeof uid !== 'string' || uid === '' || uid.length > 64) return 'without the uid of its Device'
   const decoded = decodeTwin(twin)
-  return decoded === undefined ? 'its twin is none' : { device, uid, twin: decoded }
+  if (decoded === undefined) return 'its twin is none'
+  const text = typeof trouble === 'string' && trouble !== '' ? trouble.slice(0, deviceLimits.troubleLength.value).toWellFormed() : undefined
+  return { device, uid, twin: decoded, trouble: text }
 }

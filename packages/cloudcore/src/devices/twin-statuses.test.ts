@@ -5,10 +5,10 @@ import { stateDigest } from '@holdfast/sync'
 import type { StateTarget } from '@holdfast/sync'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { kubeKinds } from '../kube/kube-kinds.ts'
-import { recordedVersion, stateAnnotation, statusOf } from '../state/status-document.ts'
+import { conditionsOf, recordedVersion, stateAnnotation, statusOf } from '../state/status-document.ts'
 import { HandClock, ScriptedCluster } from '../state/testing/up-cluster.ts'
 import { hash } from './device-planner.ts'
-import { nodeAnnotation, recordingNode } from './device-status.ts'
+import { nodeAnnotation, recordingNode, troubleAnnotation } from './device-status.ts'
 import { deviceLimits } from './limits.ts'
 import {
   DeviceCloud, TwinNode, devicePlace, deviceStatusPlace, edge, modelPlace, newDevice, newModel, saidOf, setReady
@@ -173,6 +173,38 @@ describe('the DeviceStatus', () => {
     node.say(target, 'lamp')
     await clock.pass(20_000)
     expect([compared, shown()]).toEqual([[], undefined])
+  })
+
+  test('has what keeps the device from being served, and the Device\'s condition says it (TWN-42)', async () => {
+    const served = (): unknown[] => {
+      const said = conditionsOf(statusOf(cluster.at(devicePlace('lamp'))!)).find(({ type }) => type === 'Served')
+      return ['status', 'reason', 'message'].map(member => said?.[member])
+    }
+    const say = async (trouble: string | undefined): Promise<void> => {
+      if (trouble === undefined) node.troubles.delete('lamp')
+      else node.troubles.set('lamp', trouble)
+      node.report('lamp', uid, { level: clock.wallMs() })
+      node.say(target, 'lamp')
+      await clock.pass(1000)
+    }
+    await say('level: pointer "x" is no JSON pointer')
+    expect(shown()!.metadata.annotations?.[troubleAnnotation]).toBe('level: pointer "x" is no JSON pointer')
+    expect(served()).toEqual(['False', 'Trouble', 'The node says: level: pointer "x" is no JSON pointer.'])
+    expect(conditionsOf(statusOf(cluster.at(devicePlace('lamp'))!)).map(({ type }) => type)).toEqual(['Synced', 'Served', 'Reachable', 'InDesiredState'])
+    await say('x'.repeat(deviceLimits.troubleLength.value + 1))
+    expect(shown()!.metadata.annotations?.[troubleAnnotation]).toBe('x'.repeat(deviceLimits.troubleLength.value))
+    await say(undefined)
+    expect([record(), shown()!.metadata.annotations?.[troubleAnnotation]]).toEqual([recorded(), undefined])
+    expect(served()).toEqual(['True', 'NoTrouble', 'The node knows of no trouble with the device.'])
+    setReady(cluster, 'edge-1', 'Unknown')
+    await clock.pass(1000)
+    expect(served().slice(0, 2)).toEqual(['Unknown', 'NodeUnreachable'])
+    // Another node's says nothing of this one.
+    await say('it is broken')
+    change(devicePlace('lamp'), device => ({ ...device, spec: { ...device['spec'] as JsonObject, nodeName: 'edge-2' } }))
+    setReady(cluster, 'edge-2', 'True')
+    await clock.pass(1000)
+    expect(served().slice(0, 2)).toEqual(['Unknown', 'NotReported'])
   })
 
   test('loses its record with the item, and keeps what it shows (STA-36)', async () => {

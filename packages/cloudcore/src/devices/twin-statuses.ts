@@ -8,7 +8,9 @@ import { nodeOf } from '../state/up-collection.ts'
 import type { UpCollection, UpItem } from '../state/up-collection.ts'
 import type { DeviceEvents } from './device-events.ts'
 import type { DevicePlanner } from './device-planner.ts'
-import { isOfDevice, newDeviceStatus, nextDeviceStatus, nodeAnnotation, recordingNode, withOwner } from './device-status.ts'
+import {
+  isOfDevice, newDeviceStatus, nextDeviceStatus, nodeAnnotation, recordingNode, troubleAnnotation, withOwner
+} from './device-status.ts'
 import { StatusRoute } from './status-route.ts'
 import { readTwinItem } from './twin-item.ts'
 import type { TwinItem } from './twin-item.ts'
@@ -44,7 +46,8 @@ export function twinStatuses(components: TwinStatusesComponents): UpCollection {
         places: [place],
         refusal: ([status]) => status === undefined ? 'gone' : undefined,
         next: ([status]) => last({
-          verb: 'patch', place, patch: metadataPatch(status!, { [stateAnnotation]: null, [nodeAnnotation]: null })
+          verb: 'patch', place,
+          patch: metadataPatch(status!, { [stateAnnotation]: null, [nodeAnnotation]: null, [troubleAnnotation]: null })
         })
       }
     }
@@ -87,7 +90,7 @@ class TwinWrite implements UpItem {
   }
 
   next([status, device]: readonly (KubeObject | undefined)[]): StatusDecision {
-    const { node, item: { twin } } = this.#options
+    const { node, item: { twin, trouble } } = this.#options
     const [place, devicePlace] = this.places
     if (!isOfDevice(device!, status)) {
       return step({ verb: 'delete', place, uid: status!.metadata.uid! })
@@ -96,7 +99,7 @@ class TwinWrite implements UpItem {
     const { planner } = this.#components
     const said = this.#isRefused ? { ...twin, desired: new Map() } : twin
     const next = nextDeviceStatus(current, said, recordingNode(status) !== node, planner.rulesOf(device!).rules)
-    const plan = this.#isRefused ? undefined : planner.plan(device!, { status: next, isRecorded: true, desired: twin.desired })
+    const plan = this.#isRefused ? undefined : planner.plan(device!, { status: next, isRecorded: true, desired: twin.desired, trouble })
     // Conditions alone are the controller's, who gathers them.
     const request = plan?.desired === undefined ? undefined : planner.request(devicePlace, device!, plan)
     if (request !== undefined) return { ...request, isLast: false, refused: () => { this.#isRefused = true } }
@@ -142,14 +145,16 @@ class TwinWrite implements UpItem {
       return { kind: 'write', request, isLast: false, landed, missing: () => { route.missing(status) } }
     }
     const patch = {
-      metadata: { ...metadata, annotations: { ...this.#record() } }, ...isDifferent && route.at === 'object' && { status: difference }
+      metadata: { ...metadata, annotations: { [troubleAnnotation]: null, ...this.#record() } },
+      ...isDifferent && route.at === 'object' && { status: difference }
     }
     return last({ verb: 'patch', place, patch }, () => { this.#tellState(device, next) })
   }
 
   #record(): Record<string, string> {
-    const { version, node } = this.#options
-    return this.#isRefused ? {} : { [stateAnnotation]: version, [nodeAnnotation]: node }
+    const { version, node, item: { trouble } } = this.#options
+    if (this.#isRefused) return {}
+    return { [stateAnnotation]: version, [nodeAnnotation]: node, ...trouble !== undefined && { [troubleAnnotation]: trouble } }
   }
 
   #tellState(device: KubeObject, { state }: JsonObject): void {

@@ -75,9 +75,10 @@ const deviceProperty = record('A property of this device.', {
   pushMethod
 })
 
-const condition = 'Written by cloudcore, one of each type: `Synced` (the node has every desired value), `Reachable` (the device, by '
-  + 'its state and its node\'s tunnel), `InDesiredState` (the device reports what is desired); each with `status` (True, False, '
-  + 'Unknown), `reason`, `message` and `lastTransitionTime`. For `kubectl wait --for=condition=Synced device/NAME`.'
+const condition = 'Written by cloudcore, one of each type: `Synced` (the node has every desired value), `Served` (nothing keeps the '
+  + 'node from serving the device), `Reachable` (the device, by its state and its node\'s tunnel), `InDesiredState` (the device reports '
+  + 'what is desired); each with `status` (True, False, Unknown), `reason`, `message` and `lastTransitionTime`. For '
+  + '`kubectl wait --for=condition=Synced device/NAME`.'
 
 const deviceSchema = record('A device on an edge node: which model it is of, how it is reached, and what its properties should be.', {
   spec: record('What the device is and should be.', {
@@ -167,6 +168,7 @@ const deviceKinds: readonly DeviceKind[] = [
       { name: 'Node', jsonPath: '.spec.nodeName', description: 'Where the device is.' },
       { name: 'Model', jsonPath: '.spec.deviceModelRef.name', description: 'Its DeviceModel.' },
       conditionColumn('Synced', 'The node has every desired value.'),
+      conditionColumn('Served', 'Nothing keeps the node from serving the device.'),
       conditionColumn('Reachable', 'The device can be reached.'),
       conditionColumn('InDesiredState', 'The device reports what is desired.'),
       { name: 'Protocol', jsonPath: '.spec.protocol.protocolName', description: 'How the device is reached.', more: wide },

@@ -87,6 +87,9 @@ export class DeviceManager {
 
   get mappers(): MapperStatus[] { return [...this.#queues.values()].map(queue => queue.status) }
 
+  /** What keeps the mapper of a protocol from serving a device of it; undefined: nothing does, or there is none. */
+  troubleOf(protocol: string, id: DeviceId): string | undefined { return this.#queues.get(protocol)?.troubleOf(id) }
+
   /** A connection of a mapper; it is the server's from now on. */
   accept(socket: Socket): void { this.#injector.injectConnection(socket) }
 

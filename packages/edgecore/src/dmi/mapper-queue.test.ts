@@ -82,6 +82,34 @@ test('a changed model goes before its devices, which are told again', async () =
   expect(calls.slice(1).toSorted()).toEqual(['UpdateDevice default/a', 'UpdateDevice default/b'])
 })
 
+test('what keeps a device from being served is told of it, and of no other (TWN-41)', async () => {
+  const fixture = await setUp()
+  const { mapper, put, begin, clock, change } = fixture
+  put(deviceTwin('default/a', { model: thermostat }), deviceTwin('default/b'), deviceTwin('default/c'))
+  mapper.reachable = false
+  await begin()
+  const troubles = (): unknown[] => ['default/a', 'default/b', 'default/c'].map(id => fixture.queue.troubleOf(id))
+  expect(troubles()).toEqual(Array.from({ length: 3 }, () => 'mapper "modbus-mapper" cannot be reached: nobody listens'))
+  mapper.reachable = true
+  mapper.answers.set('default/thermostat', refused).set('default/b', unanswered)
+  await clock.advance(2_000)
+  expect(troubles()).toEqual([
+    'mapper "modbus-mapper" refuses the model: UNKNOWN: no such register',
+    'mapper "modbus-mapper" does not answer about the device: DEADLINE_EXCEEDED: it hangs', undefined
+  ])
+  mapper.answers.clear()
+  await clock.advance(120_000)
+  expect(troubles()).toEqual([undefined, undefined, undefined])
+  // What it refused is not wanted any more.
+  mapper.answers.set('default/b', refused)
+  await change('default/b', deviceTwin('default/b', { desired: { target: 1 } }))
+  expect(troubles()[1]).toMatch(/refuses the device/)
+  await change('default/b')
+  mapper.answers.clear()
+  await clock.advance(120_000)
+  expect(troubles()).toEqual([undefined, undefined, undefined])
+})
+
 test('the newest desired value is told, however many there were during a call', async () => {
   const { mapper, put, begin, change, clock } = await setUp()
   put(deviceTwin('default/a', { desired: { target: 0 } }))

@@ -127,6 +127,8 @@ export class MapperQueue {
   #connection: MapperConnection | undefined
   #connecting = false
   #connectFailures = 0
+  /** Why it could not be reached the last time; undefined: it could. */
+  #connectError: string | undefined
   #connectTimer: Timer | undefined
   #closed = false
 
@@ -170,6 +172,24 @@ export class MapperQueue {
       failing.push({ id: `${item.kind}/${item.id}`, reason: item.failure.reason })
     }
     return { ...this.registration, connected: this.#connection !== undefined, devices, waiting, failing }
+  }
+
+  /** What keeps the mapper from serving a device; undefined: nothing does. */
+  troubleOf(id: string): string | undefined {
+    const { name } = this.registration
+    if (this.#connection === undefined && this.#connectError !== undefined) {
+      return `mapper ${JSON.stringify(name)} cannot be reached: ${this.#connectError}`
+    }
+    const item = this.#items.get(`device/${id}`)
+    if (item === undefined) return undefined
+    const device = this.#components.served(id)
+    const model = device === undefined ? undefined : modelIdOf(device.device)
+    for (const each of [this.#items.get(`model/${model}`), item]) {
+      if (each?.failure === undefined || !each.due) continue
+      const { kind, reason } = each.failure
+      return `mapper ${JSON.stringify(name)} ${kind === 'unanswered' ? 'does not answer about' : 'refuses'} the ${each.kind}: ${reason}`
+    }
+    return undefined
   }
 
   /** Whether there is nothing that this mapper serves, or is to be told to forget. */
@@ -480,12 +500,14 @@ export class MapperQueue {
         return
       }
       this.#connectFailures = 0
+      this.#connectError = undefined
       this.#connected(connection)
     }, (error: unknown) => {
       this.#connecting = false
       if (this.#closed) return
+      this.#connectError = describeError(error)
       if (this.#connectFailures === 0) {
-        log.info('a mapper cannot be reached; it is tried again', { mapper: name, error: describeError(error) })
+        log.info('a mapper cannot be reached; it is tried again', { mapper: name, error: this.#connectError })
       }
       const retry = { baseMs: connectRetryMs, maxMs: limits.connectRetryMaxMs.value }
       const delayMs = backoffDelayMs(this.#connectFailures++, retry, random)

@@ -3,7 +3,7 @@ import type { Clock, Log, NodeName, Service } from '@holdfast/runtime'
 import type { Committer, Outbox, OutboxLane, Store } from '@holdfast/store'
 import type { EdgecoreConfig } from '../config.ts'
 import type { Resolution } from '../routes.ts'
-import type { DeviceTwins } from '../twins/device-twins.ts'
+import type { DeviceTwin, DeviceTwins } from '../twins/device-twins.ts'
 import type { DeviceReports } from '../mappers/index.ts'
 import { deviceReportRoute } from './device-report.ts'
 import { IdempotencyKeys } from './idempotency.ts'
@@ -23,6 +23,8 @@ export interface DeviceApiComponents {
   readonly twins: DeviceTwins
   /** What devices send of their own accord; undefined: no mapper takes that. */
   readonly reports?: DeviceReports
+  /** What keeps a device from being served (TWN-41). */
+  readonly troubleOf: (device: DeviceTwin) => string | undefined
   readonly clock: Clock
   readonly log: Log
   /** Told of acknowledgements: how many records, and how long their commit took. */
@@ -51,7 +53,7 @@ export class DeviceApi implements Service {
 
   /** Listens; `config` is the section `http`. Rejects with `LISTEN_FAILED`, or with the store's errors. */
   static async open(config: EdgecoreConfig['http'], components: DeviceApiComponents): Promise<DeviceApi> {
-    const { node, store, committer, outbox, routes, twins, reports, clock, log, onAcks } = components
+    const { node, store, committer, outbox, routes, twins, reports, troubleOf, clock, log, onAcks } = components
     const counters: TelemetryCounters = { records: 0, requests: 0, replayed: 0, refused: new Map() }
     const keys = await IdempotencyKeys.open({ ageMs: config.idempotencyAge, keysMax: config.idempotencyKeysMax }, store, {
       uptimeMs: () => outbox.uptimeMs()
@@ -62,7 +64,7 @@ export class DeviceApi implements Service {
       heartbeatMs: httpLimits.twinWatchHeartbeatSeconds.value * 1000,
       stallMs: httpLimits.twinWatchStallSeconds.value * 1000
     }, {
-      twins, clock, refused: counters.refused,
+      twins, troubleOf, clock, refused: counters.refused,
       ...onAcks !== undefined && { onAck: latencyMs => onAcks(1, latencyMs) }
     })
     const readersMax = Math.min(httpLimits.recordsReaders.value, Math.max(1, Math.floor(config.requestsInFlightMax / 4)))

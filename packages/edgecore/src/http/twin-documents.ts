@@ -72,6 +72,8 @@ export interface PropertyRuleDocument {
 }
 
 export interface DeviceDocument extends Omit<DeviceSummary, 'pending' | 'revision' | 'inDesiredState' | 'invalid'> {
+  /** What keeps the device from being served (TWN-41); null: nothing does. */
+  readonly trouble: string | null
   /** What its model allows; null: anything. */
   readonly properties: readonly PropertyRuleDocument[] | null
   readonly twin: TwinDocument
@@ -108,13 +110,14 @@ export function deviceSummary(held: DeviceTwin): DeviceSummary {
   return { ...identityOf(held), ...state, pending: Object.keys(told) }
 }
 
-export function deviceDocument(held: DeviceTwin): DeviceDocument {
+export function deviceDocument(held: DeviceTwin, trouble: string | undefined): DeviceDocument {
   const { properties } = held.rules
   const { state, lastOnlineTime } = stateOf(held)
   return {
     ...identityOf(held),
     state,
     lastOnlineTime,
+    trouble: trouble ?? null,
     properties: properties === undefined ? null : [...properties.values()].map(ruleOf),
     twin: twinDocument(held)
   }

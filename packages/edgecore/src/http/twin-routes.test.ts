@@ -36,7 +36,7 @@ async function open(options: Partial<TwinRoutesOptions> = {}): Promise<Node> {
   const harness = await openTwins(store, { clock })
   const refused = new Map<string, number>()
   const api = new TwinRoutes({ bodyBytesMax: 2 ** 20, watchesMax: 4, heartbeatMs: 15_000, stallMs: 60_000, ...options }, {
-    twins: harness.twins, clock, refused
+    twins: harness.twins, troubleOf: ({ uid }) => uid === 'troubled' ? 'it is broken' : undefined, clock, refused
   })
   const server = await HttpServer.open({
     name: 'http', host: '127.0.0.1', port: 0, bodyBytesMax: 2 ** 20, connectionsMax: 64, requestsInFlightMax: 64, headersTimeoutMs: 5000,
@@ -97,10 +97,12 @@ describe('reading', () => {
       [id]: stamped(device(id, { model: 'plugs', properties: [{ name: 'level', desired: { value: '7' } }] }), startMs, model)
     })
     await durable(twins.write(id, reported({ level: 3, energy: 1.5 }, startMs - 1000), 'mqtt'))
+    await receive({ 'default/troubled': device('default/troubled', { uid: 'troubled' }) })
+    expect((await send('GET', '/default/troubled')).body).toMatchObject({ trouble: 'it is broken' })
     const { body, status } = await send('GET', '/default/plug')
     expect(status).toBe(200)
     expect(body).toMatchObject({
-      id, model: 'plugs', modelKnown: true, protocol: null, state: null,
+      id, model: 'plugs', modelKnown: true, protocol: null, state: null, trouble: null,
       properties: [
         { name: 'power', type: 'BOOLEAN', access: 'ReadWrite', minimum: null, maximum: null, unit: null },
         { name: 'level', type: 'INT', minimum: 0, maximum: 100, unit: '%' }, { name: 'energy', type: 'DOUBLE', access: 'ReadOnly' }

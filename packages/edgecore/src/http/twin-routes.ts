@@ -24,6 +24,8 @@ export interface TwinRoutesOptions {
 
 export interface TwinRoutesComponents {
   readonly twins: DeviceTwins
+  /** What keeps a device from being served (TWN-41). */
+  readonly troubleOf: (device: DeviceTwin) => string | undefined
   readonly clock: Clock
   /** Requests refused, by code. */
   readonly refused: Map<string, number>
@@ -82,7 +84,8 @@ export class TwinRoutes {
 
   #device(request: HttpRequest): HttpReply {
     parametersOf(request.query, [])
-    return jsonReply(deviceDocument(this.#held(request)))
+    const device = this.#held(request)
+    return jsonReply(deviceDocument(device, this.#components.troubleOf(device)))
   }
 
   #twin(request: HttpRequest): HttpReply {

@@ -68,6 +68,9 @@ export class Mappers implements Service {
     }))
   }
 
+  /** What is wrong with a device, settings first; undefined: none of theirs. */
+  problemsOf({ id }: DeviceTwin): readonly MapperProblem[] | undefined { return this.#served.get(id)?.device.problems }
+
   /** Devices served now, and those of them with a problem. */
   get counts(): { readonly devices: number, readonly troubled: number } {
     let troubled = 0

@@ -90,7 +90,7 @@ export async function openEdge(options: EdgeOptions = {}): Promise<Edge> {
   const routes = new Routes({ rules, lane: name => outbox.lane(name) })
   const api = await DeviceApi.open({ ...http, port: 0, ...options.http }, {
     node: parseNodeName('edge-1')!, store, committer, outbox, routes, clock, log: silentLog,
-    twins: options.twins ?? noTwins,
+    twins: options.twins ?? noTwins, troubleOf: () => undefined,
     ...options.onAcks === undefined ? {} : { onAcks: options.onAcks }
   })
   const { url } = api

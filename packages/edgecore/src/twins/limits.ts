@@ -17,6 +17,13 @@ export const twinsLimits = {
     value: 256 * 1024, unit: 'bytes', meaning: 'A record of the history of a device (TWN-40).',
     atLimit: 'The report becomes several records, one for each property.'
   },
+  troubleIntervalMs: {
+    value: 10_000, unit: 'ms', meaning: 'How often it is looked at what keeps devices from being served (TWN-41).',
+    atLimit: 'What came and went meanwhile is not told.'
+  },
+  troubleLength: {
+    value: 512, unit: 'characters', meaning: 'What goes up of the trouble with a device.', atLimit: 'Cut.'
+  },
   loadPageBytes: {
     value: 256 * 1024, unit: 'bytes', meaning: 'Stored twins read at a time when the store is opened.',
     atLimit: 'The next ones are read when these have been looked at.'

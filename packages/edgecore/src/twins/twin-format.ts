@@ -48,11 +48,18 @@ export function decodeStoredTwin(key: Buffer, stored: Buffer): StoredTwin | unde
   return twin === undefined ? undefined : { uid: body.toString('utf8', 2, start), twin }
 }
 
+/** What goes up of a device. */
+export interface UpTwin extends StoredTwin {
+  /** What keeps the device from being served (TWN-41). */
+  readonly trouble: string | undefined
+}
+
 /** The item of a device that goes up (TWN-30): text of what `decodeUpTwin` reads. */
-export function encodeUpTwin(id: DeviceId, { uid, twin }: StoredTwin): Buffer {
+export function encodeUpTwin(id: DeviceId, { uid, twin, trouble }: UpTwin): Buffer {
   const [namespace, name] = id.split('/')
   const text = JSON.stringify({
-    apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', metadata: { namespace, name, uid }, twin: encodeTwin(twin)
+    apiVersion: 'devices.kubeedge.io/v1beta1', kind: 'Device', metadata: { namespace, name, uid }, twin: encodeTwin(twin),
+    ...trouble !== undefined && { trouble }
   })
   // Memory of its own: it stays, and a small buffer would keep the slab that it shares.
   const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text))
@@ -61,12 +68,13 @@ export function encodeUpTwin(id: DeviceId, { uid, twin }: StoredTwin): Buffer {
 }
 
 /** Undefined where it is none. */
-export function decodeUpTwin(value: Buffer): StoredTwin | undefined {
+export function decodeUpTwin(value: Buffer): UpTwin | undefined {
   const item = parseJson(value.toString())
   if (!isObject(item) || !isObject(item['metadata']) || item['twin'] === undefined) return undefined
   const { uid } = item['metadata']
   const twin = decodeTwin(item['twin'])
-  return typeof uid === 'string' && twin !== undefined ? { uid, twin } : undefined
+  const trouble = typeof item['trouble'] === 'string' ? item['trouble'] : undefined
+  return typeof uid === 'string' && twin !== undefined ? { uid, twin, trouble } : undefined
 }
 
 function parseJson(text: string): Json {

@@ -59,6 +59,34 @@ describe('TWN-31', () => {
     expect(twins.reports).toMatchObject({ puts, pending: 0 })
   })
 
+  test('what keeps the device from being served goes up within the interval, and stays until something else is told', async () => {
+    const store = new GatedStore()
+    const { twins, table, report, pass, receive } = await open({}, store)
+    const trouble = (): string | undefined => decodeUpTwin(table.upItem('twins', id)!.value)!.trouble
+    await report({ power: 1 })
+    const { puts } = twins.reports
+    twins.tellTrouble(id, 'it is broken')
+    twins.tellTrouble(id, 'it is broken')
+    twins.tellTrouble('default/absent' as DeviceId, 'it is broken')
+    await pass(1000)
+    expect([trouble(), twins.reports.puts]).toEqual(['it is broken', puts + 1])
+    await report({ power: 2 })
+    expect(trouble()).toBe('it is broken')
+    // After a start nobody has looked yet.
+    await twins.reopen(store, false)
+    await pass(5000)
+    expect([trouble(), twins.reports.puts]).toEqual(['it is broken', puts + 2])
+    twins.tellTrouble(id, undefined)
+    await pass(1000)
+    expect([trouble(), twins.reports.puts]).toEqual([undefined, puts + 3])
+    // Of another device by the name it says nothing.
+    twins.tellTrouble(id, 'it is broken')
+    await pass(1000)
+    await receive({ [id]: stamped(device(id, { uid: 'another' })) })
+    await pass(1000)
+    expect([decodeUpTwin(table.upItem('twins', id)!.value)!.uid, trouble()]).toEqual(['another', undefined])
+  })
+
   test('a change goes up with its commit, later ones at the end of the interval, newest only', async () => {
     const { twins, item, report, pass, committer } = await open()
     await report({ power: 1 })

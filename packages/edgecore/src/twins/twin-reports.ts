@@ -9,7 +9,7 @@ import type { DeviceSettings } from './device-settings.ts'
 import { valueText } from './held-twin.ts'
 import type { HeldTwin } from './held-twin.ts'
 import { decodeUpTwin, encodeUpTwin } from './twin-format.ts'
-import type { StoredTwin } from './twin-format.ts'
+import type { UpTwin } from './twin-format.ts'
 
 export interface TwinReportsOptions {
   /** The node's name: whose desired values are news to the cloud. */
@@ -27,8 +27,10 @@ export interface TwinReportsComponents {
 interface Pacing {
   /** As it is to be told. */
   held: HeldTwin
+  /** Likewise, as it was last told. */
+  trouble: string | undefined
   /** As the newest item says it. */
-  sent: StoredTwin | undefined
+  sent: UpTwin | undefined
   /** False: the item that was there when the store was opened has not been looked at. */
   isRead: boolean
   /** When that was put; monotonic. */
@@ -101,6 +103,7 @@ export class TwinReports {
     pacing.held = held
     if (pacing.sent !== undefined && pacing.sent.uid !== held.uid) {
       // What is said there is of another device (TWN-36).
+      pacing.trouble = undefined
       this.#put(pacing)
       return
     }
@@ -116,6 +119,16 @@ export class TwinReports {
     const dueMs = urgency === 'now' ? Math.max(endMs, monotonicMs) : monotonicMs + this.#intervalMs(pacing)
     if (dueMs <= monotonicMs) this.#put(pacing)
     else if (pacing.timer === undefined || dueMs < pacing.dueMs) this.#arm(pacing, dueMs)
+  }
+
+  /** What keeps the device from being served is this from now on; undefined: nothing does (TWN-41). */
+  tellTrouble(id: DeviceId, trouble: string | undefined): void {
+    const pacing = this.#pacings.get(id)
+    if (pacing === undefined) return
+    this.#read(pacing)
+    if (pacing.trouble === trouble) return
+    pacing.trouble = trouble
+    this.consider(pacing.held)
   }
 
   /** What waits is put now: a session is about to begin, and is to compare what is true then. */
@@ -142,7 +155,7 @@ export class TwinReports {
   }
 
   #begin(held: HeldTwin, isRead: boolean): Pacing {
-    const pacing = { held, sent: undefined, isRead, sentMs: -Infinity, timer: undefined, dueMs: Infinity }
+    const pacing = { held, trouble: undefined, sent: undefined, isRead, sentMs: -Infinity, timer: undefined, dueMs: Infinity }
     this.#pacings.set(held.id, pacing)
     return pacing
   }
@@ -153,9 +166,11 @@ export class TwinReports {
     const item = this.#components.table.upItem(collection, held.id)
     pacing.sent = item === undefined ? undefined : decodeUpTwin(item.value)
     pacing.isRead = true
+    // Nobody has looked since.
+    if (pacing.sent?.uid === held.uid) pacing.trouble = pacing.sent.trouble
     // In memory once where both are the same: most are. Within a deadband they are not.
     if (!hasDeadband(held.settings) && urgencyOf(pacing, this.#options.node) === undefined) {
-      pacing.sent = { uid: held.uid, twin: reportedToCloud(held.twin, held.settings) }
+      pacing.sent = { uid: held.uid, twin: reportedToCloud(held.twin, held.settings), trouble: pacing.trouble }
     }
   }
 
@@ -187,8 +202,8 @@ export class TwinReports {
       this.#arm(pacing, clock.monotonicMs() + retryMs)
       return
     }
-    const { held: { id, uid, twin, settings } } = pacing
-    pacing.sent = { uid, twin: reportedToCloud(twin, settings) }
+    const { held: { id, uid, twin, settings }, trouble } = pacing
+    pacing.sent = { uid, twin: reportedToCloud(twin, settings), trouble }
     pacing.sentMs = clock.monotonicMs()
     this.puts++
     // Where it fails, the store is opened again, and `load` compares.
@@ -205,7 +220,7 @@ function reportedToCloud(twin: Twin, { unreported }: DeviceSettings): Twin {
 }
 
 /** Whether what was sent is behind, and how soon that matters; undefined: it is not, or not by enough. */
-function urgencyOf({ held, sent }: Pacing, node: string): 'now' | 'wait' | undefined {
+function urgencyOf({ held, sent, trouble }: Pacing, node: string): 'now' | 'wait' | undefined {
   if (sent !== undefined && sent.uid !== held.uid) return 'now'
   const { settings } = held
   const past = sent?.twin ?? emptyTwin
@@ -225,7 +240,8 @@ function urgencyOf({ held, sent }: Pacing, node: string): 'now' | 'wait' | undef
     urgency = 'wait'
   }
   if (past.state?.value !== twin.state?.value) return 'now'
-  if (past.state?.timestamp !== twin.state?.timestamp || lacks(twin.reported, past.reported) || lacks(twin.desired, past.desired)) {
+  if (past.state?.timestamp !== twin.state?.timestamp || sent?.trouble !== trouble
+    || lacks(twin.reported, past.reported) || lacks(twin.desired, past.desired)) {
     urgency = 'wait'
   }
   return urgency

@@ -72,6 +72,8 @@ export class TwinNode {
   readonly name: string
   readonly hybridClock: HybridClock
   readonly twins = new Map<string, { uid: string, twin: Twin, version: Buffer }>()
+  /** What keeps devices from being served, by their names. */
+  readonly troubles = new Map<string, string>()
   epoch = 1
   #counter = 0
   #nowMs: () => number
@@ -130,7 +132,7 @@ export class TwinNode {
   item(name: string): { key: string, version: Buffer, value: Buffer } {
     const { uid, twin, version } = this.twins.get(name)!
     const value = Buffer.from(JSON.stringify({
-      apiVersion, kind: 'Device', metadata: { namespace: 'default', name, uid }, twin: encodeTwin(twin)
+      apiVersion, kind: 'Device', metadata: { namespace: 'default', name, uid }, twin: encodeTwin(twin), trouble: this.troubles.get(name)
     }))
     return { key: `default/${name}`, version: Buffer.from(version), value }
   }
@@ -158,8 +160,8 @@ export function setReady(cluster: ScriptedCluster, name: string, status: 'True' 
   cluster.set(nodePlace(name), node => ({ ...node, ...readyNode(name, status), metadata: node?.metadata ?? { name } }))
 }
 
-/** `type: status reason`, in the order in which they stand. */
+/** `type: status reason`, in the order in which they stand, but for `Served`, which has tests of its own. */
 export function saidOf(device: KubeObject | undefined): string[] {
   const conditions = device === undefined ? [] : conditionsOf(statusOf(device))
-  return conditions.map(({ type, status, reason }) => `${type}: ${status as string} ${reason as string}`)
+  return conditions.filter(({ type }) => type !== 'Served').map(({ type, status, reason }) => `${type}: ${status as string} ${reason as string}`)
 }
