@@ -4,7 +4,6 @@
  * (`process.hrtime`, one clock for all processes of a machine).
  */
 export const markerBytes = 39
-export const deviceMax = 99_999
 
 const tilde = 0x7e
 const dash = 0x2d

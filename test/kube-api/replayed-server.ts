@@ -1,8 +1,8 @@
 import { EmbeddedKubeApi } from '../../packages/kube-api/src/embedded-kube-api.ts'
 import type { Json } from '../../packages/kube-api/src/object.ts'
-import { HandClock } from '../../packages/kube-api/src/testing/object-store-fixture.ts'
 import { kubeApiServerLimits } from '../../packages/kube-api/src/server/limits.ts'
 import { SeededRandom, jsonLog } from '../../packages/runtime/src/index.ts'
+import { HandClock } from '../../packages/runtime/src/testing/hand-clock.ts'
 import { Committer, MemoryStore } from '../../packages/store/src/index.ts'
 import type { Recording } from './recording.ts'
 import { recordedDefinitions } from './recorded-definitions.ts'
@@ -28,8 +28,7 @@ export class ReplayedServer implements AsyncDisposable {
   }
 
   static async open({ recordedAt, needs }: Recording): Promise<ReplayedServer> {
-    const clock = new HandClock()
-    clock.nowMs = Date.parse(recordedAt)
+    const clock = new HandClock(Date.parse(recordedAt))
     const store = new MemoryStore()
     const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
     const lines: string[] = []
@@ -60,7 +59,7 @@ export class ReplayedServer implements AsyncDisposable {
   }
 
   /** Lets time pass up to so long after the start of the recording. */
-  passTo(atMs: number): void { this.#clock.pass(Math.max(0, this.#startMs + atMs - this.#clock.nowMs)) }
+  passTo(atMs: number): void { this.#clock.advance(Math.max(0, this.#startMs + atMs - this.#clock.nowMs)) }
 
   get url(): string { return this.#api.server.url }
 
@@ -79,7 +78,7 @@ export class ReplayedServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = this.#api.close()
-    this.#clock.pass(kubeApiServerLimits.drainMs.value)
+    this.#clock.advance(kubeApiServerLimits.drainMs.value)
     await closed
     await this.#committer.close()
   }

@@ -1,10 +1,10 @@
 import { emptyTwin } from '@holdfast/device-twin'
 import type { Twin } from '@holdfast/device-twin'
 import { expect, test } from 'vitest'
+import { HandClock } from '@holdfast/runtime/testing'
 import { DeviceTroubles } from './device-troubles.ts'
 import type { DeviceTroublesComponents } from './device-troubles.ts'
 import type { MapperProblem } from './mappers/served-device.ts'
-import { HandClock } from './testing/hand-clock.ts'
 import type { DeviceId, DeviceTwin } from './twins/index.ts'
 import { device } from './twins/testing/twin-harness.ts'
 

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
+import type { HandClock } from '@holdfast/runtime/testing'
 import fc from 'fast-check'
 import { GarbageCollector } from './garbage-collector.ts'
 import type { ResourceDirectory } from './garbage-collector.ts'
@@ -10,7 +11,6 @@ import type { ObjectStore } from './object-store.ts'
 import type { ObjectKey } from './object-store-types.ts'
 import type { Resource } from './resource.ts'
 import { openObjectStore } from './testing/object-store-fixture.ts'
-import type { HandClock } from './testing/object-store-fixture.ts'
 
 const runs = { numRuns: Number(process.env['RUNS'] ?? 60), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
 
@@ -256,7 +256,7 @@ test('a write that fails is tried again', async () => {
   await world.idle()
   expect(world.names).toEqual(['dependent'])
   while (world.clock.timers > 0) {
-    world.clock.pass(60_000)
+    world.clock.advance(60_000)
     await world.idle()
   }
   expect([world.names, failures]).toEqual([[], -1])

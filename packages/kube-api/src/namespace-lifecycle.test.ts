@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from 'vitest'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
+import type { HandClock } from '@holdfast/runtime/testing'
 import type { KubeObject } from './object.ts'
 import { NamespaceLifecycle } from './namespace-lifecycle.ts'
 import { decideDeletion, released } from './object-store-deletion.ts'
@@ -7,7 +8,6 @@ import type { ObjectKey } from './object-store-types.ts'
 import type { ObjectStore } from './object-store.ts'
 import type { Resource } from './resource.ts'
 import { openObjectStore } from './testing/object-store-fixture.ts'
-import type { HandClock } from './testing/object-store-fixture.ts'
 
 const podResource = {
   group: '', version: 'v1', plural: 'pods', kind: 'Pod', namespaced: true,
@@ -89,7 +89,7 @@ test('one that is being deleted loses its contents, then goes', async () => {
   await world.objects.write({ ...contentKey('elsewhere'), namespace: 'b' }, () => ({ kind: 'put', object: { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'elsewhere' } } }))
   const events: string[] = []
   world.objects.subscribe(({ resource, name, current }) => { events.push(`${current === undefined ? 'DELETED' : 'PUT'} ${resource} ${name}`) })
-  world.clock.pass(5000)
+  world.clock.advance(5000)
   await remove(world, namespaceKey('a'))
   expect(namespaceOf(world, 'a')).toMatchObject({ metadata: { deletionTimestamp: '1970-01-01T00:00:05Z' }, status: { phase: 'Terminating' } })
   expect(namespaceOf(world, 'a')!.metadata.deletionGracePeriodSeconds).toBeUndefined()

@@ -147,7 +147,7 @@ test('whatever is written, listed, watched and forgotten: a store is the sequenc
             break
           }
           const watch = objects.watch(selectionOf(one.choice), options)
-          clock.pass(60_000)
+          clock.advance(60_000)
           const state = new Map(twin.selected(revision, one.choice).map(text => text.split('=') as [string, string]))
           expect((await catchUp(watch, twin.revision, state)).toSorted()).toEqual(twin.selected(twin.revision, one.choice).toSorted())
           break

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { KubeObject } from './object.ts'
 import type { StoredObject } from './object-store-types.ts'
-import { escapeFieldValue, matchesFields, matchesLabels, parseFieldSelector, parseLabelSelector, selectableFieldNames, selectorMatch } from './selectors.ts'
+import { matchesFields, matchesLabels, parseFieldSelector, parseLabelSelector, selectableFieldNames, selectorMatch } from './selectors.ts'
 import type { LabelRequirement } from './selectors.ts'
 import { StatusError } from './status-error.ts'
 
@@ -158,7 +158,7 @@ describe('field selectors', () => {
 
   test('every value can be written', () => {
     fc.assert(fc.property(fc.array(fc.record({ operator: fc.constantFrom('=' as const, '!=' as const), value: fc.string({ unit: fc.constantFrom('a', ',', '=', '\\', '!', 'é', '😀') }) }), { maxLength: 4 }), terms => {
-      const text = terms.map(({ operator, value }) => `metadata.name${operator}${escapeFieldValue(value)}`).join(',')
+      const text = terms.map(({ operator, value }) => `metadata.name${operator}${value.replaceAll(/[\\,=]/g, '\\$&')}`).join(',')
       const parsed = parseFieldSelector(text, []).map(({ operator, value }) => `${operator}${value}`)
       // A value that begins with `=` reads as `==`.
       const expected = terms.map(({ operator, value }) => `${operator}${value}`)

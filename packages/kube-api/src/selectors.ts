@@ -307,9 +307,6 @@ function unescaped(value: string): string {
 
 const badEscape = (char: string): StatusError => badRequest(`invalid field selector: invalid escape sequence: \\${char}`)
 
-/** Text that stands for itself in a fieldSelector. */
-export function escapeFieldValue(value: string): string { return value.replaceAll(/[\\,=]/g, '\\$&') }
-
 /** The fields that a resource lets a selector name: those that it tells of an object with nothing in it. */
 export function selectableFieldNames(resource: {
   readonly group: string, readonly version: string, readonly kind: string

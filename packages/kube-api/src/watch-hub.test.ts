@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest'
+import { HandClock } from '@holdfast/runtime/testing'
 import type { KubeObject } from './object.ts'
 import { History } from './object-store-history.ts'
 import type { StoredObject } from './object-store-types.ts'
-import { HandClock } from './testing/object-store-fixture.ts'
 import { WatchHub } from './watch-hub.ts'
 
 /** A hub over a history alone; `readers` take what they are given at once. */
 class Broadcast {
-  readonly clock = new HandClock()
+  readonly clock = new HandClock(0)
   readonly history: History
   /** Revisions that each reader was given, batch by batch. */
   readonly given: number[][][] = []
@@ -62,11 +62,11 @@ test('many are told at once after a quiet time, and then of all that has happene
   await broadcast.read()
   for (let i = 0; i < 4; i++) await broadcast.commit()
   expect(broadcast.given).toEqual(Array.from({ length: 100 }, () => [[1]]))
-  broadcast.clock.pass(5)
+  broadcast.clock.advance(5)
   await broadcast.read()
   expect(broadcast.given).toEqual(Array.from({ length: 100 }, () => [[1], [2, 3, 4]]))
   // They rest from that, too, and nothing is left to tell after it.
-  broadcast.clock.pass(5)
+  broadcast.clock.advance(5)
   expect(broadcast.clock.timers).toBe(0)
   await broadcast.commit()
   expect(broadcast.given[99]).toEqual([[1], [2, 3, 4], [5]])

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { HandClock } from '@holdfast/runtime/testing'
 import { Committer } from './committer.ts'
 import type { CommitPart } from './committer.ts'
 import type { ScanOptions, Store, StoreEntry, WriteOp } from './store.ts'
@@ -26,35 +27,22 @@ class GatedStore implements Store {
   async close(): Promise<void> {}
 }
 
-/** Time that the test moves. */
-class HandClock {
-  nowMs = 0
+/** The turns of its event loop are the test's too. */
+class TurnedClock extends HandClock {
   readonly #soon: (() => void)[] = []
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-  monotonicMs(): number { return this.nowMs }
-  soon(task: () => void): void { this.#soon.push(task) }
-  after(delayMs: number, task: () => void): { cancel(): void } {
-    const timer = { atMs: this.nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-
+  override soon(task: () => void): void { this.#soon.push(task) }
   /** Ends this turn of the event loop. */
   turn(): void { for (const task of this.#soon.splice(0)) task() }
-  pass(ms: number): void {
-    this.nowMs += ms
-    for (const timer of [...this.#timers].filter(({ atMs }) => atMs <= this.nowMs)) {
-      this.#timers.delete(timer)
-      timer.task()
-    }
+  override advance(ms: number): void {
+    super.advance(ms)
     this.turn()
   }
 }
 
-function made(commitBytesMax?: number): { store: GatedStore, clock: HandClock, committer: Committer, failures: Error[],
+function made(commitBytesMax?: number): { store: GatedStore, clock: TurnedClock, committer: Committer, failures: Error[],
   log: string[] } {
   const store = new GatedStore()
-  const clock = new HandClock()
+  const clock = new TurnedClock(0)
   const failures: Error[] = []
   const committer = new Committer(commitBytesMax === undefined ? {} : { commitBytesMax }, {
     store, clock, onFailure: error => { failures.push(error) }
@@ -197,7 +185,7 @@ describe('group commit', () => {
     store.complete()
     store.complete()
     expect([keysOf(store, 2), log]).toEqual([['second alarm'], ['first', 'alarm', 'record', 'second alarm']])
-    clock.pass(100)
+    clock.advance(100)
     expect(keysOf(store, 3)).toEqual(['patient'])
   })
 
@@ -226,10 +214,10 @@ describe('group commit', () => {
     const { store, clock, committer, log } = made()
     put(committer, 'a', log, { delayMs: 100 })
     clock.turn()
-    clock.pass(50)
+    clock.advance(50)
     expect(store.writes).toHaveLength(0)
     put(committer, 'b', log, { delayMs: 100 })
-    clock.pass(50)
+    clock.advance(50)
     expect(keysOf(store, 0)).toEqual(['a', 'b'])
     store.complete()
     put(committer, 'c', log, { delayMs: 1000 })

@@ -1,8 +1,9 @@
 import { desiredAnnotation, parseVersion } from '@holdfast/device-twin'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { HandClock } from '@holdfast/runtime/testing'
 import { conditionsOf, statusOf } from '../state/status-document.ts'
-import { HandClock, ScriptedCluster, nodePlace } from '../state/testing/up-cluster.ts'
+import { ScriptedCluster, nodePlace } from '../state/testing/up-cluster.ts'
 import { hash } from './device-planner.ts'
 import { deviceLimits } from './limits.ts'
 import {

@@ -1,7 +1,8 @@
 import { desiredAnnotation } from '@holdfast/device-twin'
 import type { KubeObject } from '@holdfast/kube-api'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { HandClock, ScriptedCluster } from '../state/testing/up-cluster.ts'
+import { HandClock } from '@holdfast/runtime/testing'
+import { ScriptedCluster } from '../state/testing/up-cluster.ts'
 import { DeviceCloud, devicePlace, newDevice, setReady } from './testing/device-cluster.ts'
 
 let clock: HandClock

@@ -3,7 +3,8 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { decodeFrame, encodeFrame, encodeGap } from '@holdfast/protos'
 import type { BootId, Epoch, Frame, HelloLane } from '@holdfast/protos'
 import { inertFailpoint, SeededRandom, silentLog } from '@holdfast/runtime'
-import type { Clock, NodeName, Timer } from '@holdfast/runtime'
+import type { NodeName } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { MemoryStore } from '@holdfast/store'
 import type { Store } from '@holdfast/store'
 import { fenceHoldMs } from '@holdfast/sync'
@@ -24,30 +25,7 @@ const lanes: HelloLane[] = [{
   ]
 }]
 
-/** Time that passes when it is told to. */
-class HandClock implements Clock {
-  #nowMs = 0
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-
-  wallMs(): number { return 1_800_000_000_000 + this.#nowMs }
-  monotonicMs(): number { return this.#nowMs }
-  soon(task: () => void): void { setImmediate(task) }
-  after(delayMs: number, task: () => void): Timer {
-    const timer = { atMs: this.#nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-
-  async pass(ms: number): Promise<void> {
-    this.#nowMs += ms
-    for (const timer of Array.from(this.#timers)) if (timer.atMs <= this.#nowMs && this.#timers.delete(timer)) timer.task()
-    await settle()
-  }
-}
-
-async function settle(): Promise<void> {
-  for (let i = 0; i < 40; i++) await new Promise(resolve => { setImmediate(resolve) })
-}
+const settle = (): Promise<void> => turns(40)
 
 let clock: HandClock
 let cloudLog: LevelLog
@@ -135,6 +113,7 @@ describe('two connections of one node', () => {
     expect(copy.kinds()).toEqual(['welcome'])
     for (let passedMs = 0; passedMs < 2 * fenceHoldMs; passedMs += 10_000) {
       await clock.pass(10_000)
+      await settle()
       copy.bytesReceived++
     }
     const again = connect('a', 2)

@@ -1,5 +1,6 @@
 import type { KubeObject } from '@holdfast/kube-api'
-import { SeededRandom, silentLog, type Clock, type Timer } from '@holdfast/runtime'
+import { SeededRandom, silentLog } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { expect, test } from 'vitest'
 import type { KubeClient, KubeKind, KubeList, ListSelection, WatchEvent } from './kube-client.ts'
 import { refusal, unanswered } from './kube-error.ts'
@@ -8,26 +9,6 @@ import { ListInformer } from './list-informer.ts'
 
 const runs = Number(process.env['RUNS'] ?? 200)
 const firstSeed = Number(process.env['SEED'] ?? 1)
-
-/** Time that passes when it is told to. */
-class HandClock implements Clock {
-  #nowMs = 0
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-  wallMs(): number { return this.#nowMs }
-  monotonicMs(): number { return this.#nowMs }
-  soon(task: () => void): void { setImmediate(task) }
-  after(delayMs: number, task: () => void): Timer {
-    const timer = { atMs: this.#nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-  pass(ms: number): void {
-    this.#nowMs += ms
-    for (const timer of Array.from(this.#timers)) if (timer.atMs <= this.#nowMs && this.#timers.delete(timer)) timer.task()
-  }
-}
-
-const settle = async (): Promise<void> => { for (let i = 0; i < 3; i++) await new Promise(resolve => { setImmediate(resolve) }) }
 
 interface OpenWatch {
   sent: number
@@ -205,8 +186,8 @@ async function run(seed: number): Promise<void> {
     api.answer()
     api.send()
     if (random.chance(0.1)) api.silence()
-    clock.pass(random.integer(0, 20_000))
-    await settle()
+    clock.advance(random.integer(0, 20_000))
+    await turns()
   }
   /** Until the informer has seen that the source went back; nobody could tell that later. No fault helps it to a list. */
   const notice = async (): Promise<void> => {
@@ -231,8 +212,8 @@ async function run(seed: number): Promise<void> {
         api.restore(backup)
         await notice()
       }
-    } else clock.pass(random.integer(0, 40_000))
-    await settle()
+    } else clock.advance(random.integer(0, 40_000))
+    await turns()
     expect(informer.synced || !wasSynced, 'synced is not taken back').toBe(true)
     wasSynced = informer.synced
     expect(versionsOf(informer.objects())).toEqual(versionsOf(followed.values()))

@@ -1,4 +1,5 @@
-import { SeededRandom, silentLog, SystemClock, type Clock, type Log, type Timer } from '@holdfast/runtime'
+import { SeededRandom, silentLog, type Log, type Timer } from '@holdfast/runtime'
+import { HandClock } from '@holdfast/runtime/testing'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { RestClient } from './rest-client.ts'
 import { kubeKinds } from './kube-kinds.ts'
@@ -8,23 +9,13 @@ import { compareResourceVersions } from './resource-version.ts'
 import { configMap, configMapList, type Exchange, failure, ScriptedApi } from './testing/scripted-api.ts'
 
 /** Pauses pass at once, and are noted; the other timers run when told to. */
-class PausingClock extends SystemClock implements Clock {
+class PausingClock extends HandClock {
   readonly pausesMs: number[] = []
-  #nowMs = 0
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-  override monotonicMs(): number { return this.#nowMs }
   override after(delayMs: number, task: () => void): Timer {
-    if (delayMs < limits.requestMs.value) {
-      this.pausesMs.push(delayMs)
-      return super.after(0, task)
-    }
-    const timer = { atMs: this.#nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-  pass(ms: number): void {
-    this.#nowMs += ms
-    for (const timer of Array.from(this.#timers)) if (timer.atMs <= this.#nowMs && this.#timers.delete(timer)) timer.task()
+    if (delayMs >= limits.requestMs.value) return super.after(delayMs, task)
+    this.pausesMs.push(delayMs)
+    const handle = setImmediate(task)
+    return { cancel: () => { clearImmediate(handle) } }
   }
 }
 
@@ -192,7 +183,7 @@ describe('an interruption', () => {
 
   test('of silence ends the watch, and the next one goes on', async () => {
     const watching = await startWith(9, [configMap('a', 3)])
-    clock.pass(limits.watchSilenceMs.value)
+    clock.advance(limits.watchSilenceMs.value)
     await watching.left()
     await probe(9)
     await watch(9)

@@ -5,7 +5,8 @@ import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeKubeconfig } from '@holdfast/kube-api'
-import { SeededRandom, silentLog, SystemClock, type Clock, type Timer } from '@holdfast/runtime'
+import { SeededRandom, silentLog, SystemClock } from '@holdfast/runtime'
+import { HandClock } from '@holdfast/runtime/testing'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Authority } from '../identity/index.ts'
 import { RestClient, type RestClientOptions } from './rest-client.ts'
@@ -15,22 +16,6 @@ import { kindPath, kubeKinds } from './kube-kinds.ts'
 import { kubeClientLimits as limits } from './limits.ts'
 import { KubeconfigFolder } from './testing/kubeconfig-folder.ts'
 import { configMap, configMapList, type Exchange, failure, ScriptedApi } from './testing/scripted-api.ts'
-
-/** Runs what is due when told to. */
-class HandClock extends SystemClock implements Clock {
-  #nowMs = 0
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-  override monotonicMs(): number { return this.#nowMs }
-  override after(delayMs: number, task: () => void): Timer {
-    const timer = { atMs: this.#nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-  pass(ms: number): void {
-    this.#nowMs += ms
-    for (const timer of Array.from(this.#timers)) if (timer.atMs <= this.#nowMs && this.#timers.delete(timer)) timer.task()
-  }
-}
 
 let api: ScriptedApi
 let clock: HandClock
@@ -155,7 +140,7 @@ describe('a failure', () => {
     const client = await open()
     const slow = client.get(place)
     await api.next()
-    clock.pass(limits.requestMs.value)
+    clock.advance(limits.requestMs.value)
     expect(await rejection(slow)).toMatchObject({ status: 0, reason: 'Silent', code: 'KUBE_UNREACHABLE', isRetryable: true })
     const broken = client.get(place)
     const exchange = await api.next()
@@ -342,12 +327,12 @@ describe('a watch', () => {
     let failed = false
     const failure = rejection(watched).finally(() => { failed = true })
     const exchange = await api.next()
-    clock.pass(limits.watchSilenceMs.value - 1)
+    clock.advance(limits.watchSilenceMs.value - 1)
     exchange.send({ type: 'ADDED', object: configMap('a', 10) })
     await expect.poll(() => seen.length).toBe(1)
-    clock.pass(limits.watchSilenceMs.value - 1)
+    clock.advance(limits.watchSilenceMs.value - 1)
     expect(failed).toBe(false)
-    clock.pass(1)
+    clock.advance(1)
     expect(await failure).toMatchObject({ status: 0, reason: 'Silent' })
     await exchange.left()
   })
@@ -442,7 +427,7 @@ describe('a kubeconfig', () => {
     await writeFile(join(folder, 'held'), '')
     const reads = Array.from({ length: 5 }, () => rejection(client.get(place)))
     await expect.poll(runs).toBe(before + 1)
-    clock.pass(1000)
+    clock.advance(1000)
     for (const read of reads) expect(await read).toMatchObject({ status: 0, reason: 'Silent' })
     expect(await runs()).toBe(before + 1)
     await rm(join(folder, 'held'))

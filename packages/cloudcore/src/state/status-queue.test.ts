@@ -1,9 +1,9 @@
 import { SeededRandom, silentLog } from '@holdfast/runtime'
+import { HandClock } from '@holdfast/runtime/testing'
 import { afterEach, expect, test } from 'vitest'
 import { refusal } from '../kube/kube-error.ts'
 import { ReconcileQueue, TokenBucket } from './status-queue.ts'
 import type { ReconcileQueueOptions } from './status-queue.ts'
-import { HandClock } from './testing/up-cluster.ts'
 
 let clock = new HandClock()
 let queue: ReconcileQueue | undefined

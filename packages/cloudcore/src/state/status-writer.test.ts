@@ -1,11 +1,12 @@
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
+import { HandClock } from '@holdfast/runtime/testing'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { kubeKinds } from '../kube/kube-kinds.ts'
 import { recordedVersion, stateAnnotation } from './status-document.ts'
 import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
 import type { StatusOutcome, StatusWrite } from './status-writer.ts'
-import { HandClock, ScriptedCluster, newPod, podPlace } from './testing/up-cluster.ts'
+import { ScriptedCluster, newPod, podPlace } from './testing/up-cluster.ts'
 import type { ScriptedInformer } from './testing/up-cluster.ts'
 
 let clock: HandClock

@@ -1,11 +1,12 @@
 import { SeededRandom, parseNodeName, silentLog } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { stateDigest } from '@holdfast/sync'
 import type { JsonObject } from '@holdfast/kube-api'
 import { expect, test } from 'vitest'
 import { kubeKinds } from '../kube/kube-kinds.ts'
 import { recordedVersion } from './status-document.ts'
 import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
-import { HandClock, ScriptedCluster, newPod, podPlace, settle } from './testing/up-cluster.ts'
+import { ScriptedCluster, newPod, podPlace } from './testing/up-cluster.ts'
 import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
 
@@ -160,7 +161,7 @@ async function run(seed: number): Promise<void> {
   cut()
   connect()
   await clock.pass(400_000)
-  await settle()
+  await turns()
 
   for (const name of names) {
     const object = cluster.at(podPlace(name))

@@ -1,5 +1,6 @@
 import type { JsonObject } from '@holdfast/kube-api'
 import { SeededRandom, parseNodeName, silentLog } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { stateDigest } from '@holdfast/sync'
 import type { StateTarget } from '@holdfast/sync'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -7,7 +8,7 @@ import { kubeKinds } from '../kube/kube-kinds.ts'
 import { recordedVersion } from './status-document.ts'
 import { statusLimits } from './status-limits.ts'
 import { StatusWriter, statusWriterDefaults } from './status-writer.ts'
-import { HandClock, ScriptedCluster, newNode, newPod, nodePlace, podPlace, settle } from './testing/up-cluster.ts'
+import { ScriptedCluster, newNode, newPod, nodePlace, podPlace } from './testing/up-cluster.ts'
 import type { ScriptedInformer } from './testing/up-cluster.ts'
 import { nodeStatuses, podStatuses } from './up-collection.ts'
 import { UpTargets } from './up-target.ts'
@@ -105,7 +106,7 @@ describe('what the cloud holds of a node', () => {
     expect(told).toEqual(['pods'])
     nodes.synced = true
     nodes.follow()
-    await settle()
+    await turns()
     expect(told).toEqual(['pods', 'node'])
   })
 

@@ -1,6 +1,6 @@
+import { HandClock } from '@holdfast/runtime/testing'
 import { MemoryStore } from '@holdfast/store'
 import { expect, onTestFinished, test } from 'vitest'
-import { HandClock } from '../testing/hand-clock.ts'
 import type { DeviceId } from '../twins/index.ts'
 import { device, node, openTwins, reported, stamped, startMs } from '../twins/testing/twin-harness.ts'
 import type { TwinsHarness } from '../twins/testing/twin-harness.ts'

@@ -1,6 +1,6 @@
 import { emptyTwin } from '@holdfast/device-twin'
 import { expect, test } from 'vitest'
-import { HandClock } from '../testing/hand-clock.ts'
+import { HandClock } from '@holdfast/runtime/testing'
 import type { DeviceId, DeviceTwin, TwinChange } from '../twins/index.ts'
 import { device, startMs } from '../twins/testing/twin-harness.ts'
 import { deviceTopicsLimits } from './limits.ts'

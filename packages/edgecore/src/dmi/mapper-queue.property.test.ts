@@ -1,5 +1,6 @@
 import type { Device, DeviceModel } from '@holdfast/protos/dmi'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { Committer, MemoryStore } from '@holdfast/store'
 import { expect, test } from 'vitest'
 import type { DeviceTwin } from '../twins/device-twins.ts'
@@ -9,7 +10,7 @@ import { MapperMemory } from './mapper-memory.ts'
 import type { TellingKey } from './mapper-memory.ts'
 import { MapperQueue } from './mapper-queue.ts'
 import { modelIdOf } from './served-devices.ts'
-import { ManualClock, deviceModel, deviceTwin, settled } from './testing/simulated-mapper.ts'
+import { deviceModel, deviceTwin } from './testing/simulated-mapper.ts'
 
 const registration = { name: 'm', version: '', apiVersion: '', protocol: 'modbus', address: '/run/m.sock' }
 const ids = ['default/a', 'default/b', 'default/c', 'other/a', 'other/d']
@@ -86,7 +87,7 @@ class FrameworkMapper {
 async function run(seed: number): Promise<void> {
   const random = new SeededRandom(seed)
   const below = (n: number): number => Math.floor(random.next() * n)
-  const [clock, store, prints, mapper] = [new ManualClock(), new MemoryStore(), new Fingerprints(), new FrameworkMapper()]
+  const [clock, store, prints, mapper] = [new HandClock(), new MemoryStore(), new Fingerprints(), new FrameworkMapper()]
   const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
   let memory = await MapperMemory.open(store, committer)
   await memory.remember(registration)
@@ -179,17 +180,17 @@ async function run(seed: number): Promise<void> {
       }
       default: if (mapper.pending.length > 0) finish(below(mapper.pending.length))
     }
-    await settled()
-    if (below(3) === 0) await clock.advance(below(5_000))
+    await turns()
+    if (below(3) === 0) await clock.pass(below(5_000))
   }
   isHealed = true
   mapper.reachable = true
   for (let i = 0; i < 400 && (queue!.status.waiting > 0 || mapper.pending.length > 0 || i < 5); i++) {
     while (mapper.pending.length > 0) {
       finish(0)
-      await settled()
+      await turns()
     }
-    await clock.advance(60_000)
+    await clock.pass(60_000)
   }
   const told = (device: DeviceTwin): boolean => modelIdOf(device.device) === undefined || device.model !== undefined
   const expected = [...devices].filter(([, device]) => told(device))

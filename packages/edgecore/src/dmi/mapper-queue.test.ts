@@ -1,5 +1,6 @@
 import type { UpdateDeviceRequest } from '@holdfast/protos/dmi'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { Committer, MemoryStore } from '@holdfast/store'
 import { expect, test } from 'vitest'
 import type { DeviceTwin } from '../twins/device-twins.ts'
@@ -7,12 +8,12 @@ import { Fingerprints } from './device-messages.ts'
 import { MapperMemory } from './mapper-memory.ts'
 import type { TellingKey } from './mapper-memory.ts'
 import { MapperQueue } from './mapper-queue.ts'
-import { ManualClock, SimulatedMapper, deviceModel, deviceTwin, settled } from './testing/simulated-mapper.ts'
+import { SimulatedMapper, deviceModel, deviceTwin } from './testing/simulated-mapper.ts'
 
 const registration = { name: 'modbus-mapper', version: '1', apiVersion: 'v1beta1', protocol: 'modbus', address: '/run/modbus.sock' }
 
 async function setUp({ store = new MemoryStore(), callsMax = 8 } = {}) {
-  const clock = new ManualClock()
+  const clock = new HandClock()
   const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
   const memory = await MapperMemory.open(store, committer)
   await memory.remember(registration)
@@ -25,7 +26,7 @@ async function setUp({ store = new MemoryStore(), callsMax = 8 } = {}) {
     queue = new MapperQueue(registration, devices.values(), answered, { callsMax }, {
       dial: mapper.dial, memory, fingerprints: prints, served: id => devices.get(id), counters, clock, random: new SeededRandom(1), log: silentLog
     })
-    await settled()
+    await turns()
   }
   return {
     clock, memory, mapper, devices, counters, committer, begin,
@@ -35,7 +36,7 @@ async function setUp({ store = new MemoryStore(), callsMax = 8 } = {}) {
       if (twin === undefined) devices.delete(id)
       else devices.set(id, twin)
       queue.changed(id)
-      await settled()
+      await turns()
     }
   }
 }
@@ -92,13 +93,13 @@ test('what keeps a device from being served is told of it, and of no other (TWN-
   expect(troubles()).toEqual(Array.from({ length: 3 }, () => 'mapper "modbus-mapper" cannot be reached: nobody listens'))
   mapper.reachable = true
   mapper.answers.set('default/thermostat', refused).set('default/b', unanswered)
-  await clock.advance(2_000)
+  await clock.pass(2_000)
   expect(troubles()).toEqual([
     'mapper "modbus-mapper" refuses the model: UNKNOWN: no such register',
     'mapper "modbus-mapper" does not answer about the device: DEADLINE_EXCEEDED: it hangs', undefined
   ])
   mapper.answers.clear()
-  await clock.advance(120_000)
+  await clock.pass(120_000)
   expect(troubles()).toEqual([undefined, undefined, undefined])
   // What it refused is not wanted any more.
   mapper.answers.set('default/b', refused)
@@ -106,7 +107,7 @@ test('what keeps a device from being served is told of it, and of no other (TWN-
   expect(troubles()[1]).toMatch(/refuses the device/)
   await change('default/b')
   mapper.answers.clear()
-  await clock.advance(120_000)
+  await clock.pass(120_000)
   expect(troubles()).toEqual([undefined, undefined, undefined])
 })
 
@@ -120,7 +121,7 @@ test('the newest desired value is told, however many there were during a call', 
   expect(mapper.take()).toEqual(['UpdateDevice default/a'])
   mapper.answers.clear()
   mapper.expire()
-  await clock.advance(2_000)
+  await clock.pass(2_000)
   // Whether the one that hung was done is not known.
   expect(mapper.calls).toEqual(['RegisterDevice default/a', 'UpdateDevice default/a'])
   expect((mapper.messages[1] as UpdateDeviceRequest).device?.spec?.properties[0]?.desired?.value).toBe('50')
@@ -145,12 +146,12 @@ test('a device that the mapper refuses stops no other one, and is told until it 
   await begin()
   expect(new Set(mapper.take()).size).toBe(20)
   expect(counters).toEqual({ applied: 19, refused: 1, unanswered: 0 })
-  await clock.advance(120_000)
+  await clock.pass(120_000)
   expect(new Set(mapper.calls)).toEqual(new Set(['RegisterDevice default/d0']))
   // Backed off: 2 + 4 + 8 + … seconds at most.
   expect(mapper.take().length).toBeGreaterThan(3)
   mapper.answers.clear()
-  await clock.advance(300_000)
+  await clock.pass(300_000)
   expect(mapper.take()).toEqual(['RegisterDevice default/d0'])
   expect(counters.applied).toBe(20)
 })
@@ -160,7 +161,7 @@ test('a refused device that changes is told at once', async () => {
   put(deviceTwin('default/a', { desired: { target: 1 } }))
   mapper.answers.set('default/a', refused)
   await begin()
-  await clock.advance(600_000)
+  await clock.pass(600_000)
   mapper.take()
   mapper.answers.clear()
   await change('default/a', deviceTwin('default/a', { desired: { target: 2 } }))
@@ -174,10 +175,10 @@ test('devices that hang leave calls to the others, and there are never more than
   await begin()
   expect(mapper.take()).toHaveLength(4)
   mapper.expire()
-  await settled()
+  await turns()
   // The others are done, and hanging ones that are tried again take half of the calls.
   expect(mapper.take().filter(call => !/d[0-3]$/.test(call))).toHaveLength(8)
-  await clock.advance(2_000)
+  await clock.pass(2_000)
   expect(mapper.inFlight).toBe(2)
   for (let target = 0; target < 5; target++) await change('default/d9', deviceTwin('default/d9', { desired: { target } }))
   expect(mapper.take().filter(call => call === 'UpdateDevice default/d9')).toHaveLength(5)
@@ -193,10 +194,10 @@ test('what changed while the mapper was away is told when it is back', async () 
   await mapper.disconnect()
   await change('default/b')
   await change('default/c', deviceTwin('default/c'))
-  await clock.advance(60_000)
+  await clock.pass(60_000)
   expect(mapper.dials).toBeGreaterThan(5)
   mapper.reachable = true
-  await clock.advance(10_000)
+  await clock.pass(10_000)
   const calls = mapper.take()
   expect(calls.toSorted()).toEqual([
     'CreateDeviceModel default/thermostat', 'RegisterDevice default/a', 'RegisterDevice default/c', 'RemoveDevice default/b',
@@ -215,7 +216,7 @@ test('a mapper that had nothing to be told, and comes back without registering, 
   ]))
   expect(mapper.take()).toEqual([])
   await mapper.disconnect()
-  await clock.advance(1_000)
+  await clock.pass(1_000)
   expect(mapper.take()).toEqual([
     'CreateDeviceModel default/thermostat', 'UpdateDeviceModel default/thermostat', 'RegisterDevice default/a', 'UpdateDevice default/a'
   ])
@@ -229,7 +230,7 @@ test('a refused update may mean that the mapper has lost device and model', asyn
   mapper.answers.set('UpdateDevice default/a', refused)
   await change('default/a', deviceTwin('default/a', { model: thermostat, desired: { target: 1 }, reported: { target: 1 } }))
   mapper.answers.clear()
-  await clock.advance(2_000)
+  await clock.pass(2_000)
   expect(mapper.take()).toEqual([
     'UpdateDevice default/a', 'CreateDeviceModel default/thermostat', 'UpdateDeviceModel default/thermostat',
     'RegisterDevice default/a', 'UpdateDevice default/a'
@@ -244,11 +245,11 @@ test('a mapper that says that it has a device, or has it not, is believed', asyn
   mapper.take()
   mapper.answers.set('UpdateDevice default/a', { kind: 'not-found', reason: 'NOT_FOUND: a' })
   await change('default/a', deviceTwin('default/a', { desired: { x: 1 }, reported: { x: 1 } }))
-  await clock.advance(1_000)
+  await clock.pass(1_000)
   expect(mapper.take()).toEqual(['UpdateDevice default/a', 'RegisterDevice default/a'])
   mapper.answers.set('RemoveDevice default/a', { kind: 'not-found', reason: 'NOT_FOUND: a' })
   await change('default/a')
-  await clock.advance(600_000)
+  await clock.pass(600_000)
   expect(mapper.take()).toEqual(['RemoveDevice default/a'])
 })
 
@@ -271,7 +272,7 @@ test('a removal that the mapper refuses is given up after ten calls', async () =
   h.mapper.take()
   h.mapper.answers.set('default/a', refused)
   await h.change('default/a')
-  await h.clock.advance(3_600_000)
+  await h.clock.pass(3_600_000)
   expect(h.mapper.take()).toEqual(Array.from({ length: 10 }, () => 'RemoveDevice default/a'))
   expect(h.queue.idle).toBe(true)
   expect(h.memory.told('modbus').size).toBe(0)
@@ -286,7 +287,7 @@ test('desired values that are not reported are told again, later each time, unti
   for (let i = 0; i < 9; i++) {
     const [nextMs] = h.clock.waiting
     gaps.push(nextMs!)
-    await h.clock.advance(nextMs!)
+    await h.clock.pass(nextMs!)
     expect(h.mapper.take()).toEqual(['UpdateDevice default/a'])
   }
   expect(gaps).toEqual([5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000, 300_000])
@@ -300,7 +301,7 @@ test('desired values that are not reported are told again, later each time, unti
   // It drifts.
   h.devices.set('default/a', deviceTwin('default/a', { desired: { target: 22 }, reported: { target: 19 } }))
   h.queue.reported('default/a')
-  await h.clock.advance(5_000)
+  await h.clock.pass(5_000)
   expect(h.mapper.take()).toEqual(['UpdateDevice default/a'])
 })
 
@@ -361,7 +362,7 @@ test('the message of a call is made when it is called', async () => {
   await h.change('default/a', deviceTwin('default/a', { desired: { target: 3 } }))
   h.mapper.answers.clear()
   h.mapper.take()
-  await h.clock.advance(4_000)
+  await h.clock.pass(4_000)
   expect(h.mapper.calls).toContain('UpdateDevice default/a')
   const last = h.mapper.messages.at(-1) as UpdateDeviceRequest
   expect(last.device?.spec?.properties[0]?.desired?.value).toBe('3')

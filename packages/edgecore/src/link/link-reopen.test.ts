@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { RecordTopic, batchNext, bootIdFromBytes, decodeFrame, encodeFrame, readBatchHeader } from '@holdfast/protos'
 import type { Frame, Hello } from '@holdfast/protos'
 import { SeededRandom, inertFailpoint, silentLog } from '@holdfast/runtime'
-import type { Clock } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { Committer, MemoryStore, Outbox } from '@holdfast/store'
 import type { ScanOptions } from '@holdfast/store'
 import type { Dialer } from '@holdfast/sync'
@@ -11,9 +11,7 @@ import { PeerMemory } from './peer-memory.ts'
 
 const topic = new RecordTopic('devices/plant/pump/telemetry', 'plant/pump')
 const random = new SeededRandom(7)
-const turns = async (): Promise<void> => {
-  for (let turn = 0; turn < 30; turn++) await new Promise(resolve => { setImmediate(resolve) })
-}
+const settle = (): Promise<void> => turns(30)
 
 /** Scans wait while `held` is set, one after the other, until the test lets them through. */
 class SlowStore extends MemoryStore {
@@ -22,28 +20,6 @@ class SlowStore extends MemoryStore {
   override async scan(options: ScanOptions): ReturnType<MemoryStore['scan']> {
     if (this.held !== undefined) await new Promise<void>(resolve => { this.held!.push(resolve) })
     return await super.scan(options)
-  }
-}
-
-class HandClock implements Clock {
-  nowMs = 1000
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-  wallMs(): number { return this.nowMs }
-  monotonicMs(): number { return this.nowMs }
-  soon(task: () => void): void { setImmediate(task) }
-  after(delayMs: number, task: () => void): { cancel(): void } {
-    const timer = { atMs: this.nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-
-  async pass(ms: number): Promise<void> {
-    this.nowMs += ms
-    for (const timer of [...this.#timers].filter(({ atMs }) => atMs <= this.nowMs)) {
-      this.#timers.delete(timer)
-      timer.task()
-    }
-    await turns()
   }
 }
 
@@ -104,12 +80,12 @@ test('while the outbox is opened again no session is told anything, and none beg
     clockSynchronised: () => true, failpoint: inertFailpoint
   })
   link.start()
-  await turns()
+  await settle()
   expect(link.live).toBe(true)
   const lane = outbox.lane('telemetry')!
   const commit = outbox.gather(lane, 1)
   outbox.append(commit, lane, topic, Buffer.from('a'))
-  await turns()
+  await settle()
   const [[epoch, next]] = [...cloud.received] as [[typeof lane.epochs[0]['epoch'], number]]
   expect(next).toBe(1)
   const old = cloud.events!
@@ -119,19 +95,25 @@ test('while the outbox is opened again no session is told anything, and none beg
   store.held = []
   const reopened = outbox.reopen(store, false)
   for (let scans = 0; lane.durable !== 0 && scans < 20; scans++) {
-    await turns()
+    await settle()
     store.held.shift()?.()
   }
   expect([lane.durable, lane.epochs]).toEqual([0, []])
   old.onMessage(encodeFrame({ kind: 'log-ack', watermarks: [{ lane: lane.id, epoch, next, crc: 0 }], partBytes: 0 }))
-  for (let i = 0; i < 20; i++) await clock.pass(1000)
+  for (let i = 0; i < 20; i++) {
+    await clock.pass(1000)
+    await settle()
+  }
   expect(cloud.hellos).toHaveLength(1)
   for (const scan of store.held.splice(0)) scan()
   store.held = undefined
   await reopened
   link.resume()
-  await turns()
-  for (let i = 0; i < 5 && cloud.hellos.length === 1; i++) await clock.pass(1000)
+  await settle()
+  for (let i = 0; i < 5 && cloud.hellos.length === 1; i++) {
+    await clock.pass(1000)
+    await settle()
+  }
   expect(cloud.hellos[1]!.lanes[0]!.epochs.map(({ start, next: end }) => [start, end])).toEqual([[0, 1], [1, 1]])
   expect(link.live).toBe(true)
   link.stop()
@@ -156,10 +138,11 @@ test('a start while the outbox is opened again dials afterwards, a stop not', as
     link.pause()
     link.start()
     await clock.pass(5000)
+    await settle()
     expect(cloud.hellos).toHaveLength(0)
     if (stopped) link.stop()
     link.resume()
-    await turns()
+    await settle()
     expect(cloud.hellos).toHaveLength(stopped ? 0 : 1)
     link.stop()
     outbox.close()

@@ -2,38 +2,15 @@ import { expect, test } from 'vitest'
 import { bootIdFromBytes, decodeFrame, encodeFrame } from '@holdfast/protos'
 import type { Frame, Hello, Welcome } from '@holdfast/protos'
 import { SeededRandom, inertFailpoint, jsonLog, silentLog } from '@holdfast/runtime'
-import type { Clock, FailpointName } from '@holdfast/runtime'
+import type { FailpointName } from '@holdfast/runtime'
+import { HandClock, turns } from '@holdfast/runtime/testing'
 import { Committer, MemoryStore, Outbox } from '@holdfast/store'
 import { StateReader, StateWriter, contentVersion, newStateStats, stateDigest, stateLimits } from '@holdfast/sync'
 import type { Dialer, StateBatch, StateItem, StateListener, StateSource, StateTarget } from '@holdfast/sync'
 import { Link } from './link.ts'
 import { PeerMemory } from './peer-memory.ts'
 
-const turns = async (): Promise<void> => {
-  for (let turn = 0; turn < 30; turn++) await new Promise(resolve => { setImmediate(resolve) })
-}
-
-class HandClock implements Clock {
-  #nowMs = 1000
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-  wallMs(): number { return this.#nowMs }
-  monotonicMs(): number { return this.#nowMs }
-  soon(task: () => void): void { setImmediate(task) }
-  after(delayMs: number, task: () => void): { cancel(): void } {
-    const timer = { atMs: this.#nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-
-  async pass(ms: number): Promise<void> {
-    this.#nowMs += ms
-    for (const timer of [...this.#timers].filter(({ atMs }) => atMs <= this.#nowMs)) {
-      this.#timers.delete(timer)
-      timer.task()
-    }
-    await turns()
-  }
-}
+const settle = (): Promise<void> => turns(30)
 
 /** One collection in memory: something to write from, and something to keep it in. */
 class Things implements StateSource, StateTarget {
@@ -192,7 +169,7 @@ async function nodeOf(setUp: (node: Omit<Node, 'link' | 'passed' | 'clock' | 'sa
     }, stateDown: down, stateUp: up
   })
   link.start()
-  await turns()
+  await settle()
   return { link, cloud, clock, down, up, passed, said }
 }
 
@@ -200,7 +177,7 @@ async function nodeOf(setUp: (node: Omit<Node, 'link' | 'passed' | 'clock' | 'sa
 async function reconnect({ cloud, clock, link }: Node): Promise<void> {
   cloud.events!.onClose('cut')
   await clock.pass(2000)
-  await turns()
+  await settle()
   expect(link.live).toBe(true)
 }
 
@@ -214,7 +191,7 @@ test('State comes down and goes up, and a reconnect with nothing changed moves n
   node.up.put('node', 'pressed')
   node.cloud.down.put('default/c', 'three')
   node.cloud.pump()
-  await turns()
+  await settle()
   expect(node.cloud.up.text()).toEqual({ node: 'pressed' })
   expect(node.down.text()).toMatchObject({ 'default/c': 'three' })
   node.cloud.frames.length = 0
@@ -230,7 +207,7 @@ test('a cloud of version 1 is sent no State, and takes none away', async () => {
     down.put('default/held', 'held')
   })
   node.up.put('node', 'changed')
-  await turns()
+  await settle()
   expect(node.link.live).toBe(true)
   expect(stateKinds(node)).toEqual([])
   expect(node.down.text()).toEqual({ 'default/held': 'held' })
@@ -253,7 +230,7 @@ test('another cluster takes nothing away and gets nothing, until the node is mov
   node.cloud.frames.length = 0
   await reconnect(node)
   node.up.put('node', 'changed')
-  await turns()
+  await settle()
   expect(node.link.clusterChanged).toBe(true)
   expect(Object.keys(node.down.text())).toEqual(['default/a', 'default/b'])
   expect(stateKinds(node)).toEqual([])
@@ -264,7 +241,7 @@ test('another cluster takes nothing away and gets nothing, until the node is mov
   expect(node.link.clusterChanged).toBe(true)
   await node.link.adoptCluster()
   await node.clock.pass(2000)
-  await turns()
+  await settle()
   expect(node.link.clusterChanged).toBe(false)
   expect(node.down.text()).toEqual({})
   expect(node.cloud.up.text()).toEqual({ node: 'changed' })
@@ -275,12 +252,14 @@ test('Hello waits a second for a digest, not for ever; it follows when it is kno
   const node = await nodeOf(({ down }) => { down.late = new Promise(resolve => { tell = resolve }) })
   expect(node.cloud.hellos).toEqual([])
   await node.clock.pass(1000)
+  await settle()
   expect(node.cloud.hellos.map(({ stateDigests }) => stateDigests)).toEqual([[]])
   expect(node.link.live).toBe(true)
   expect(node.cloud.up.text()).toEqual({ node: 'ready' })
   tell()
-  await turns()
+  await settle()
   await node.clock.pass(stateLimits.answerDelayMs.value)
+  await settle()
   expect(node.down.text()).toEqual({ 'default/a': 'one', 'default/b': 'two' })
 })
 
@@ -290,6 +269,6 @@ test('what breaks the rules of State ends the session, and the next one goes on'
   expect(node.link.live).toBe(false)
   expect(node.link.lastEnd).toContain('protocol')
   await node.clock.pass(2000)
-  await turns()
+  await settle()
   expect(node.link.live).toBe(true)
 })

@@ -1,7 +1,7 @@
 import type { Json } from '@holdfast/device-twin'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { HandClock } from '@holdfast/runtime/testing'
 import { GatedStore } from '../testing/device-api-fixture.ts'
-import { HandClock } from '../testing/hand-clock.ts'
 import type { DeviceId } from './device-twins.ts'
 import { decodeUpTwin } from './twin-format.ts'
 import { desired, device, durable, openTwins, reported, stamped, startMs } from './testing/twin-harness.ts'

@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { SeededRandom, silentLog } from '@holdfast/runtime'
+import { HandClock } from '@holdfast/runtime/testing'
 import { Committer, MemoryStore, type Store } from '@holdfast/store'
 import { afterEach, describe, expect, test } from 'vitest'
 import { EmbeddedKubeApi } from '../embedded-kube-api.ts'
 import type { JsonObject, KubeObject } from '../object.ts'
-import { HandClock } from '../testing/object-store-fixture.ts'
 import { conditionOf, definitionResource } from './definition.ts'
 import { nowMs, widgetDocument } from './testing/definitions.ts'
 
@@ -22,8 +22,7 @@ class Served implements AsyncDisposable {
   }
 
   static async open(store: Store): Promise<Served> {
-    const clock = new HandClock()
-    clock.nowMs = nowMs
+    const clock = new HandClock(nowMs)
     const committer = new Committer({}, { store, clock, onFailure: error => { throw error } })
     const api = await EmbeddedKubeApi.open({
       server: {
@@ -55,7 +54,7 @@ class Served implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = this.api.close()
-    this.#clock.pass(60_000)
+    this.#clock.advance(60_000)
     await closed
     await this.#committer.close()
   }

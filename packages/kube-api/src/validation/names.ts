@@ -112,11 +112,6 @@ export const envVarNameErrors: NameCheck = name => {
     : []
 }
 
-export const cIdentifierErrors: NameCheck = name => name !== '' && !/[^A-Za-z0-9_]/.test(name) && !/^[0-9]/.test(name)
-  ? []
-  : [formatError('a valid C identifier must start with alphabetic character or \'_\', followed by a string of alphanumeric '
-    + 'characters or \'_\'', '[A-Za-z_][A-Za-z0-9_]*', 'my_name', 'MY_NAME', 'MyName')]
-
 export const httpHeaderNameErrors: NameCheck = name => name !== '' && !/[^-A-Za-z0-9]/.test(name)
   ? []
   : [formatError('a valid HTTP header must consist of alphanumeric characters or \'-\'', '[-A-Za-z0-9]+', 'X-Header-Name')]
@@ -139,13 +134,6 @@ export const rangeErrors = (value: number, least: number, most: number): string[
 export const portNumberErrors = (port: number): string[] => rangeErrors(port, 1, 65_535)
 /** Of a user's or a group's id. */
 export const unixIdErrors = (id: number): string[] => rangeErrors(id, 0, 2_147_483_647)
-
-/** At least three parts between dots: of a signer, a group of custom resources. */
-export const fullyQualifiedNameErrors: NameCheck = name => {
-  const errors = dns1123SubdomainErrors(name)
-  if (errors.length > 0) return [errors.join(',')]
-  return name.split('.', 3).length < 3 ? ['should be a domain with at least three segments separated by dots'] : []
-}
 
 /**
  * The check of `metadata.generateName` that belongs to the check of a kind's names: a dash at the end is right there,

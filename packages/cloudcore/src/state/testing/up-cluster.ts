@@ -1,53 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { JsonObject, KubeObject } from '@holdfast/kube-api'
-import { SystemClock } from '@holdfast/runtime'
-import type { Clock, Timer } from '@holdfast/runtime'
+import type { Clock } from '@holdfast/runtime'
 import type {
   Informer, InformerListener, KubeClient, KubeKind, KubeList, ObjectPlace, WatchEvent
 } from '../../kube/kube-client.ts'
 import { refusal, unanswered } from '../../kube/kube-error.ts'
 import { kubeKinds } from '../../kube/kube-kinds.ts'
 import { isObject, objectKey } from '../status-document.ts'
-
-const turns = new SystemClock()
-
-/** Time that passes when it is told to; what a turn of the event loop brings runs in between. */
-export class HandClock implements Clock {
-  #nowMs = 1000
-  readonly #timers = new Set<{ readonly atMs: number, readonly task: () => void }>()
-
-  wallMs(): number { return 1_800_000_000_000 + this.#nowMs }
-  monotonicMs(): number { return this.#nowMs }
-  soon(task: () => void): void { turns.soon(task) }
-  after(delayMs: number, task: () => void): Timer {
-    const timer = { atMs: this.#nowMs + delayMs, task }
-    this.#timers.add(timer)
-    return { cancel: () => { this.#timers.delete(timer) } }
-  }
-
-  /** Timers that have not run. */
-  get timers(): number { return this.#timers.size }
-
-  async pass(ms: number): Promise<void> {
-    const untilMs = this.#nowMs + ms
-    await settle()
-    for (;;) {
-      const next = [...this.#timers].filter(({ atMs }) => atMs <= untilMs).toSorted((a, b) => a.atMs - b.atMs)[0]
-      if (next === undefined) break
-      this.#timers.delete(next)
-      this.#nowMs = Math.max(this.#nowMs, next.atMs)
-      next.task()
-      await settle()
-    }
-    this.#nowMs = untilMs
-  }
-}
-
-/** Lets promises run. */
-export async function settle(): Promise<void> {
-  for (let i = 0; i < 4; i++) await new Promise<void>(resolve => { turns.soon(resolve) })
-}
 
 /** What becomes of a request. */
 export type Fault =

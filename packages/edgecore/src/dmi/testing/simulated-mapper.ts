@@ -2,47 +2,10 @@ import type { DescMessage, DescMethodUnary, MessageShape } from '@bufbuild/proto
 import { emptyTwin, readRules } from '@holdfast/device-twin'
 import type { Json, Twin } from '@holdfast/device-twin'
 import type { KubeObject } from '@holdfast/kube-api'
-import type { Clock, Timer } from '@holdfast/runtime'
+import { turns } from '@holdfast/runtime/testing'
 import type { DeviceTwin } from '../../twins/device-twins.ts'
 import { parseDeviceId } from '../../twins/device-twins.ts'
 import type { CallFailure, DialMapper, MapperConnection } from '../mapper-connection.ts'
-
-/** Time as the test moves it. */
-export class ManualClock implements Clock {
-  nowMs = 0
-  readonly #timers: { readonly atMs: number, readonly task: () => void }[] = []
-
-  wallMs(): number { return 1_800_000_000_000 + this.nowMs }
-  monotonicMs(): number { return this.nowMs }
-  soon(task: () => void): void { queueMicrotask(task) }
-  after(delayMs: number, task: () => void): Timer {
-    const timer = { atMs: this.nowMs + delayMs, task }
-    this.#timers.push(timer)
-    return { cancel: () => { if (this.#timers.includes(timer)) this.#timers.splice(this.#timers.indexOf(timer), 1) } }
-  }
-
-  /** Timers that wait, the nearest first: how long, in milliseconds. */
-  get waiting(): number[] { return this.#timers.map(({ atMs }) => atMs - this.nowMs).toSorted((a, b) => a - b) }
-
-  /** What is due in the meantime is done in its order. */
-  async advance(byMs: number): Promise<void> {
-    await settled()
-    const endMs = this.nowMs + byMs
-    for (;;) {
-      const next = this.#timers.filter(({ atMs }) => atMs <= endMs).toSorted((a, b) => a.atMs - b.atMs)[0]
-      if (next === undefined) break
-      this.#timers.splice(this.#timers.indexOf(next), 1)
-      this.nowMs = Math.max(this.nowMs, next.atMs)
-      next.task()
-      await settled()
-    }
-    this.nowMs = endMs
-    await settled()
-  }
-}
-
-/** After everything that follows from what has happened, short of time. */
-export async function settled(): Promise<void> { for (let i = 0; i < 20; i++) await Promise.resolve() }
 
 /** A mapper without a socket: says what it is called for, and answers as the test says. */
 export class SimulatedMapper {
@@ -74,9 +37,9 @@ export class SimulatedMapper {
   /** The connection ends; what hangs is not answered. */
   async disconnect(): Promise<void> {
     this.#break?.()
-    await settled()
+    await turns()
     this.expire()
-    await settled()
+    await turns()
   }
 
   /** The deadline of calls that hang has passed. */
