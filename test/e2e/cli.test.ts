@@ -1,12 +1,11 @@
-import { once } from 'node:events'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { until } from '../harness/daemons.ts'
 import { Holdfast } from '../harness/holdfast-process.ts'
 import { KubeHttp } from '../harness/kube-http.ts'
+import { lastingPort } from '../harness/ports.ts'
 
 async function temporaryFolder(): Promise<{ readonly path: string } & AsyncDisposable> {
   const path = await mkdtemp(join(tmpdir(), 'holdfast-cli-'))
@@ -157,11 +156,7 @@ describe('holdfast', () => {
   })
 
   it('says what to start where nothing listens, and ends with 1', async () => {
-    const server = createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const { port } = server.address() as { port: number }
-    server.close()
-    await once(server, 'close')
+    const port = await lastingPort()
     await using nodes = new Holdfast('get', 'nodes', '--cloud', `http://127.0.0.1:${port}`)
     expect(await nodes.ended()).toBe(1)
     expect(nodes.errors).toMatch(/^holdfast: nothing listens at .*holdfast up.*\n$/)

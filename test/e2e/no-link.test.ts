@@ -1,6 +1,6 @@
-import { createServer } from 'node:net'
 import { expect, it } from 'vitest'
 import { Fleet, until, type Daemon } from '../harness/daemons.ts'
+import { lastingPort } from '../harness/ports.ts'
 
 interface LogLine { readonly level: string, readonly message: string, readonly detail?: string }
 
@@ -28,11 +28,7 @@ it('a node that meets another cluster\'s cloudcore says so once, in words, with 
 })
 
 it('a node whose cloud is not there says so once, and that it goes on trying', async () => {
-  const free = createServer()
-  const port = await new Promise<number>(resolve => {
-    free.listen(0, '127.0.0.1', () => resolve((free.address() as { port: number }).port))
-  })
-  await new Promise<void>(resolve => { free.close(() => resolve()) })
+  const port = await lastingPort()
   await using fleet = await Fleet.start()
   const edge = await fleet.join('edge-1', { set: [`server=wss://127.0.0.1:${port}`, 'link.retryMax=100ms'] })
   await edge.start()

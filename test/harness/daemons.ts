@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Endpoints } from '@holdfast/runtime'
 import { join as joinNode } from '../../packages/cli/src/join.ts'
+import { lastingPort } from './ports.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const launchers = {
@@ -70,8 +71,8 @@ export class Daemon {
 
   /**
    * Starts it and waits until it is ready. A later start listens where the first one did, so that the other side finds
-   * it again; while somebody else's connection has that port, which the system gave it meanwhile, it is tried again. So it is,
-   * as a supervisor does it, where LevelDB aborted it on damaged files; twice at most.
+   * it again; a port that somebody else has got meanwhile is tried again. So it is, as a supervisor does it, where LevelDB
+   * aborted it on damaged files; twice at most.
    * `environment` adds to the options'.
    */
   async start(environment: Readonly<Record<string, string>> = {}): Promise<void> {
@@ -88,10 +89,11 @@ export class Daemon {
 
   async #startOnce(environment: Readonly<Record<string, string>>): Promise<void> {
     await rm(join(this.dataDir, 'endpoints.json'), { force: true })
-    const ports = listening[this.name]
+    const ports = await Promise.all(listening[this.name].map(async ([section, endpoint]) =>
+      `${section}.port=${this.endpoints[endpoint]?.split(':').at(-1) ?? await lastingPort()}`))
     const sets = [
       `dataDir=${this.dataDir}`,
-      ...ports.map(([section, endpoint]) => `${section}.port=${this.endpoints[endpoint]?.split(':').at(-1) ?? 0}`),
+      ...ports,
       ...this.#options.set ?? [],
       ...this.settings
     ]

@@ -13,6 +13,7 @@ import { KubeApiServer } from '../../packages/kube-api/src/server/kube-api-serve
 import { writeKubeconfig } from '../../packages/kube-api/src/server/kubeconfig.ts'
 import { SystemClock, SystemRandom, silentLog } from '../../packages/runtime/src/index.ts'
 import { Committer, MemoryStore } from '../../packages/store/src/index.ts'
+import { lastingPort } from './ports.ts'
 
 /** A rule of RBAC. */
 export interface PolicyRule {
@@ -91,6 +92,7 @@ export class KubeCluster implements AsyncDisposable {
 
   async up(): Promise<void> {
     const { certificate: certificatePem, key: keyPem } = this.#authority.server
+    this.#port ||= await lastingPort()
     this.#server = await KubeApiServer.open({
       name: 'cluster', host: '127.0.0.1', port: this.#port, tls: { certificatePem, keyPem },
       tokens: [
@@ -102,7 +104,6 @@ export class KubeCluster implements AsyncDisposable {
       registry: this.#registry, objects: this.#objects, clock: new SystemClock(), random: new SystemRandom(), log: silentLog,
       authorizer: this.#authorize
     })
-    this.#port = this.#server.port
   }
 
   async down(): Promise<void> {

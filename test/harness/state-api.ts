@@ -91,7 +91,7 @@ export class StateApi implements AsyncDisposable {
   async up(): Promise<void> {
     const { certificate: certificatePem, key: keyPem } = this.#authority.server
     this.#server = await KubeApiServer.open({
-      name: 'cluster', host: '127.0.0.1', port: this.#port, tls: { certificatePem, keyPem },
+      name: 'cluster', host: '127.0.0.1', port: 0, tls: { certificatePem, keyPem },
       tokens: Object.values(names).map(name => ({ token: name, user: { name, groups: ['system:authenticated'] } })),
       version: { major: '1', minor: '32', gitVersion: 'v1.32.0', gitCommit: '', buildDate: '2026-01-01T00:00:00Z', platform: '' }
     }, {

@@ -2,12 +2,12 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { recordsOf, until } from '../harness/daemons.ts'
+import { lastingPort } from '../harness/ports.ts'
 import { MeasuredSystem } from '../harness/system.ts'
 import { check, missing, run } from './programs.ts'
 
@@ -21,10 +21,7 @@ async function temporaryFolder(): Promise<string> {
 /** A Mosquitto on a port of its own, that keeps sessions while it runs. Resolves with the port. */
 async function startMosquitto(...settings: readonly string[]): Promise<number> {
   const folder = await temporaryFolder()
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  await new Promise(resolve => { probe.close(resolve) })
+  const port = await lastingPort()
   await writeFile(join(folder, 'mosquitto.conf'), [
     `listener ${port} 127.0.0.1`, 'set_tcp_nodelay true', 'max_inflight_messages 0', 'max_queued_messages 0', 'max_queued_bytes 0',
     ...settings, ''

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { outboxOf, until } from '../harness/daemons.ts'
 import { report } from '../faults/fault-report.ts'
 import { FaultSystem, metricOf, rounds } from '../faults/fault-system.ts'
+import { missing } from './programs.ts'
 
 const run = promisify(execFile)
 
@@ -23,7 +24,7 @@ async function smallDisk(place: string): Promise<() => Promise<void>> {
   }
 }
 
-const notRun = process.getuid?.() !== 0 ? 'needs root, to mount a file system of 64 MB' : undefined
+const notRun = process.getuid?.() !== 0 ? 'needs root, to mount a file system of 64 MB' : missing('mkfs.ext4', 'mount')
 
 /** Everything but the size of the disk is as it comes. */
 const settings = ['disk.freeFloorBytes=12MiB', 'disk.ballastBytes=8MiB', 'mqtt.fullWait=100ms', 'lanes.telemetry.keepBytes=4MiB']

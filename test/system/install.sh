@@ -2,6 +2,7 @@
 # Installs the Debian packages whose programs the system tests use. Always ends with 0: a test whose program is missing
 # is not run, and says so.
 packages='mosquitto mosquitto-clients strace faketime openssl curl git systemd e2fsprogs mount'
+PATH="$PATH:/usr/sbin:/sbin"
 programs='mosquitto mosquitto_pub mosquitto_sub strace faketime openssl curl git systemd-analyze mkfs.ext4 mount'
 
 missing=''

@@ -9,7 +9,7 @@ import { until } from '../harness/daemons.ts'
 /** Debian packages of the programs that tests use; install.sh installs them. */
 const packages: Readonly<Record<string, string>> = {
   mosquitto_pub: 'mosquitto-clients', mosquitto_sub: 'mosquitto-clients', mosquitto: 'mosquitto', strace: 'strace', openssl: 'openssl', curl: 'curl',
-  git: 'git', 'systemd-analyze': 'systemd'
+  git: 'git', 'systemd-analyze': 'systemd', 'mkfs.ext4': 'e2fsprogs'
 }
 
 /** Why tests of these programs are not run here; undefined where all of them are there. */
