@@ -90,6 +90,8 @@ class Devices implements AsyncDisposable {
     const client = await connectAsync(edge.endpoints.mqtt!, { clientId: 'bench', keepalive: 60 })
     await obey(client)
     await reportAll(client, view, 'warm')
+    // Once for each device, some ten seconds after it has come (TWN-42).
+    await until('the node has said that it serves them', () => view.served === devices, 60_000)
     await pause(2000)
     return new Devices(edge, api, view, client)
   }
@@ -222,6 +224,7 @@ async function metric(daemon: Daemon, name: string): Promise<number> {
 class StatusView implements AsyncDisposable {
   /** Changes that it told. */
   writes = 0
+  readonly #served = new Set<string>()
   readonly #writesOf = new Map<string, number>()
   readonly #values = new Map<string, Readonly<Record<string, string>>>()
   readonly #waiting = new Map<string, { readonly property: string, readonly value: string, seen(atMs: number): void }[]>()
@@ -233,6 +236,9 @@ class StatusView implements AsyncDisposable {
     view.#watch = await KubeWatch.open<DeviceStatusObject>(kubeconfig, path, ({ object }) => { view.#take(object) })
     return view
   }
+
+  /** Devices of which the node knows no trouble. */
+  get served(): number { return this.#served.size }
 
   writesOf(name: string): number { return this.#writesOf.get(name) ?? 0 }
 
@@ -250,7 +256,8 @@ class StatusView implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> { await this.#watch?.[Symbol.asyncDispose]() }
 
   #take(status: DeviceStatusObject): void {
-    const { name } = status.metadata
+    const { name, annotations } = status.metadata
+    if (annotations?.['holdfast.dev/trouble'] === '') this.#served.add(name)
     const nowMs = performance.now()
     this.writes++
     this.#writesOf.set(name, this.writesOf(name) + 1)

@@ -12,6 +12,7 @@ describe('twins on both sides of a cut', () => {
   it('one property changed here and another there: both hold, with one State message for each changed twin', async context => {
     const count = rounds(2, 10)
     await using system = await TwinSystem.start({ test: 830 })
+    await system.served()
     const names = ['gauge-0', 'gauge-1', 'gauge-2']
     for (let round = 1; round <= count; round++) {
       system.link.cut()
@@ -71,6 +72,7 @@ describe('twins on both sides of a cut', () => {
   it('thousands of reports during a cut end as one write per device, with the final value', async context => {
     const reports = rounds(1) > 1 ? 25_000 : 2500
     await using system = await TwinSystem.start({ test: 850 })
+    await system.served()
     const versions = async (): Promise<string[]> => [...(await system.cluster.statuses()).values()].map(({ metadata }) => metadata.resourceVersion)
     let writes = 0
     system.link.cut()

@@ -172,6 +172,12 @@ export class TwinSystem implements AsyncDisposable {
     return performance.now() - startedMs
   }
 
+  /** The node has said of every device that nothing keeps it from being served: one message each, once. */
+  async served(): Promise<void> {
+    await until('every device is served', async () => (await Promise.all(this.devices.map(({ id }) => this.cluster.device(nameOf(id)))))
+      .every(device => conditionOf(device, 'Served') === 'True'), 30_000)
+  }
+
   async linked(): Promise<void> {
     await until('the link is up', async () => await metricOf(this.edge, 'holdfast_edge_link_up') === 1, 60_000)
   }

@@ -89,9 +89,8 @@ export function kubernetesPage(): string {
     + '`kubectl patch device NAME --type=json -p \'[{"op":"add","path":"/spec/properties/0/desired","value":{"value":"21"}}]\'`, '
     + 'or with `holdfast twin set NAME PROPERTY=VALUE`, which needs no index.\n'
     + '- `kubectl wait --for=condition=Synced device/NAME` waits until the node has what is desired, `InDesiredState` until the device has '
-    + 'done it, `Reachable` until it can be reached, '
-    + '`Served` until the node knows of no trouble with it (a setting that no mapper can use, a protocol that none speaks, a mapper that '
-    + 'is away).\n'
+    + 'done it, `Reachable` until it can be reached, `Served` until the node has looked twice, which takes it some ten seconds, and knows '
+    + 'of no trouble with it (a setting that no mapper can use, a protocol that none speaks, a mapper that is away).\n'
     + '- The DeviceStatus of a Device has its name and is owned by it: deleting the Device deletes it. Nobody but cloudcore has to write it.\n',
     '## How it was compared\n',
     `Sessions with a real ${server} were recorded, ${recordings.length} scenarios of ${exchanges.size} requests; `

@@ -22,7 +22,8 @@ interface TwinDocument {
 }
 interface DeviceDocument {
   readonly model: string | null
-  readonly trouble: string | null
+  /** Not of an older release. */
+  readonly trouble?: string | null
   readonly properties: readonly { readonly name: string, readonly type: string | null }[] | null
   readonly twin: TwinDocument
 }
@@ -84,7 +85,8 @@ export class EdgeDevices implements DevicePlace {
       const document = JSON.parse(data) as TwinDocument
       if (name === 'deleted') return
       twin = name === 'change' && twin !== undefined ? changed(twin, document) : document
-      yield viewOf(twin, about)
+      // What is known of the trouble is of the beginning.
+      yield viewOf(twin, { ...about, trouble: null })
     }
     signal.throwIfAborted()
     throw connectionLost(this.#edge, 'watch again')
@@ -106,7 +108,7 @@ function changed(twin: TwinDocument, change: TwinDocument): TwinDocument {
   return { ...change, properties: Object.fromEntries([...properties].toSorted(([a], [b]) => a < b ? -1 : 1)) }
 }
 
-function viewOf(twin: TwinDocument, { model, trouble }: DeviceDocument): TwinView {
+function viewOf(twin: TwinDocument, { model, trouble = null }: Pick<DeviceDocument, 'model' | 'trouble'>): TwinView {
   const { device, state, lastOnlineTime, inDesiredState, delta, invalid, properties } = twin
   const syncOf = (name: string): string => invalid.includes(name)
     ? 'no: the model does not allow the desired value, so the device is not told'

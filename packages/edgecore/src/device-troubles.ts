@@ -2,7 +2,7 @@ import { wait } from '@holdfast/runtime'
 import type { Clock, Service } from '@holdfast/runtime'
 import type { Dmi } from './dmi/index.ts'
 import type { Mappers } from './mappers/index.ts'
-import type { DeviceTwin, DeviceTwins, NodeTwins } from './twins/index.ts'
+import type { DeviceId, DeviceTwin, DeviceTwins, NodeTwins } from './twins/index.ts'
 import { twinsLimits as limits } from './twins/limits.ts'
 
 export interface DeviceTroublesComponents {
@@ -12,38 +12,73 @@ export interface DeviceTroublesComponents {
   readonly clock: Clock
 }
 
+/** What was found of one device; undefined: not known. */
+interface Found {
+  readonly uid: string
+  /** By the last look. */
+  readonly now: string | undefined
+  /** What is told of it, and since when, monotonic. */
+  readonly told: string | undefined
+  readonly toldMs: number
+}
+
 /** Looked at in one turn of the event loop. */
-const devicesPerTurn = 500
+const devicesPerTurn = 100
 const problemsShown = 3
 
-/** What keeps devices from being served, for who is not on the node (TWN-41). */
+/** What keeps devices from being served, for who is not on the node (TWN-41, TWN-42). */
 export class DeviceTroubles implements Service {
   readonly name = 'device troubles'
   readonly #components: DeviceTroublesComponents
+  #found: ReadonlyMap<DeviceId, Found> = new Map()
 
   constructor(components: DeviceTroublesComponents) { this.#components = components }
 
-  /** What keeps a device from being served now; undefined: nothing does, as far as the node knows. */
+  /** What keeps a device from being served now; '': nothing, as far as the node knows. Undefined: that is not known yet. */
   of(device: DeviceTwin): string | undefined {
-    const text = this.#textOf(device)
+    const text = this.#textOf(device)?.replace(/\p{Cc}/gu, ' ')
     const { value: max } = limits.troubleLength
-    return text !== undefined && text.length > max ? `${text.slice(0, max - 1)}…`.toWellFormed() : text?.toWellFormed()
+    return (text !== undefined && text.length > max ? `${text.slice(0, max - 1)}…` : text)?.toWellFormed()
   }
 
-  /** Looks at all devices every ten seconds: what has only just come, as at a start, may be gone by then. */
+  /**
+   * Looks at all devices again and again. What two looks in a row have found is told, so that what a start or a single bad message
+   * brings is not; and of a trouble that lasts another text now and then only, whatever the device sends.
+   */
   async run(signal: AbortSignal): Promise<void> {
     const { twins, clock } = this.#components
-    while (!signal.aborted) {
+    for (;;) {
       await wait(clock, limits.troubleIntervalMs.value, signal).catch(() => {})
+      const found = new Map<DeviceId, Found>()
       const ids = Array.from(twins.all(), ({ id }) => id)
-      for (let i = 0; i < ids.length && !signal.aborted; i += devicesPerTurn) {
+      for (let i = 0; i < ids.length; i += devicesPerTurn) {
+        if (signal.aborted) return
         for (const id of ids.slice(i, i + devicesPerTurn)) {
           const device = twins.get(id)
-          if (device !== undefined) twins.tellTrouble(id, this.of(device))
+          if (device !== undefined) found.set(id, this.#look(device))
         }
         await new Promise<void>(resolve => { clock.soon(resolve) })
       }
+      if (signal.aborted) return
+      this.#found = found
     }
+  }
+
+  #look(device: DeviceTwin): Found {
+    const { twins, clock } = this.#components
+    const { id, uid } = device
+    const before = this.#found.get(id)
+    const now = this.of(device)
+    let { told, toldMs = -Infinity } = before?.uid === uid ? before : { told: undefined }
+    const isFoundAgain = now !== undefined && before?.uid === uid && before.now !== undefined && (before.now === '') === (now === '')
+    const isAnother = told === undefined || (told === '') !== (now === '')
+    if (isFoundAgain && now !== told && (isAnother || clock.monotonicMs() - toldMs >= limits.troubleTextMs.value)) {
+      told = now
+      toldMs = clock.monotonicMs()
+    }
+    // Again, too: the store may have been opened anew.
+    if (told !== undefined) twins.tellTrouble(device, told)
+    return { uid, now, told, toldMs }
   }
 
   #textOf(device: DeviceTwin): string | undefined {
@@ -56,7 +91,7 @@ export class DeviceTroubles implements Service {
     if (isMapped) return dmi.troubleOf(device)
     const { reported, state } = device.twin
     // It may well speak for itself, on its topics or over HTTP.
-    if (protocol === '' || reported.size > 0 || state !== undefined) return undefined
+    if (protocol === '' || reported.size > 0 || state !== undefined) return ''
     const other = dmi.protocols.find(each => each.toLowerCase() === protocol.toLowerCase())
     const why = other !== undefined ? `; one has for ${JSON.stringify(other)}, and case matters`
       : dmi.url === undefined ? ', where dmi.mode is off' : ''
@@ -64,8 +99,7 @@ export class DeviceTroubles implements Service {
   }
 }
 
-function problemsText(problems: NonNullable<ReturnType<Mappers['problemsOf']>>): string | undefined {
-  if (problems.length === 0) return undefined
+function problemsText(problems: NonNullable<ReturnType<Mappers['problemsOf']>>): string {
   const shown = problems.slice(0, problemsShown).map(({ property, reason }) => property === undefined ? reason : `${property}: ${reason}`)
   const more = problems.length - shown.length
   return shown.join('; ') + (more > 0 ? `; and ${more} more` : '')

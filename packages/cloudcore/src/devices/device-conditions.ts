@@ -26,7 +26,7 @@ export interface DeviceFacts {
   readonly status: JsonObject
   /** It is the record of what the Device's node says. */
   readonly isRecorded: boolean
-  /** What keeps the device from being served, as its node says. */
+  /** What keeps the device from being served, as its node says; '': nothing. Undefined: it has not said. */
   readonly trouble: string | undefined
   readonly presence: NodePresence
 }
@@ -97,13 +97,13 @@ function isObserved({ version, deleted }: Entry, observed: TwinText | undefined)
   return observed?.version !== undefined && compareVersions(observed.version, version) === 0
 }
 
-/** Nothing keeps the device from being served, as far as its node knows (TWN-41). */
+/** Nothing keeps the device from being served, as far as its node knows (TWN-42). */
 function sayServed(facts: DeviceFacts): Saying {
-  const { device, isRecorded, trouble } = facts
+  const { device, trouble } = facts
   const unknown = sayNodeAway(facts)
   if (unknown !== undefined) return unknown
-  if (!isRecorded) return ['Unknown', 'NotReported', `Node ${nodeOf(device)} has said nothing of the Device yet.`]
-  return trouble === undefined ? ['True', 'NoTrouble', 'The node knows of no trouble with the device.']
+  if (trouble === undefined) return ['Unknown', 'NotReported', `Node ${nodeOf(device)} has not said yet how it serves the device.`]
+  return trouble === '' ? ['True', 'NoTrouble', 'The node knows of no trouble with the device.']
     : ['False', 'Trouble', `The node says: ${trouble}.`]
 }
 

@@ -41,7 +41,7 @@ export interface DeviceReport {
   readonly isRecorded: boolean
   /** Desired values that the node has; undefined: nobody knows. */
   readonly desired: ReadonlyMap<string, Entry> | undefined
-  /** What keeps the device from being served, as its node says (TWN-41). */
+  /** What keeps the device from being served, as its node says; '': nothing. Undefined: it has not said (TWN-42). */
   readonly trouble: string | undefined
 }
 

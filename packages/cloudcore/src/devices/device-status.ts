@@ -8,7 +8,7 @@ import { isObject } from '../state/status-document.ts'
 /** Of a DeviceStatus: of which node's item it is the record (TWN-32). */
 export const nodeAnnotation = 'holdfast.dev/node'
 
-/** Of a DeviceStatus: what keeps the device from being served, as its node says (TWN-41). */
+/** Of a DeviceStatus: what keeps the device from being served, as its node says (TWN-42); empty: nothing. */
 export const troubleAnnotation = 'holdfast.dev/trouble'
 
 /** The node of whose item the DeviceStatus is the record. */

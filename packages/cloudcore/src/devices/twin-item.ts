@@ -10,7 +10,7 @@ export interface TwinItem {
   readonly device: ObjectPlace & { readonly namespace: string }
   readonly uid: string
   readonly twin: Twin
-  /** What keeps the device from being served (TWN-41). */
+  /** What keeps the device from being served (TWN-41); '': nothing. Undefined: that is not known. */
   readonly trouble: string | undefined
 }
 
@@ -30,6 +30,7 @@ export function readTwinItem(key: string, value: Buffer): TwinItem | string {
   if (typeof uid !== 'string' || uid === '' || uid.length > 64) return 'without the uid of its Device'
   const decoded = decodeTwin(twin)
   if (decoded === undefined) return 'its twin is none'
-  const text = typeof trouble === 'string' && trouble !== '' ? trouble.slice(0, deviceLimits.troubleLength.value).toWellFormed() : undefined
+  const text = typeof trouble === 'string'
+    ? trouble.slice(0, deviceLimits.troubleLength.value).replace(/\p{Cc}/gu, ' ').toWellFormed() : undefined
   return { device, uid, twin: decoded, trouble: text }
 }

@@ -176,11 +176,12 @@ describe('the DeviceStatus', () => {
     expect([compared, shown()]).toEqual([[], undefined])
   })
 
-  test('has what keeps the device from being served, and the Device\'s condition says it (TWN-42)', async () => {
+  describe('has what keeps the device from being served, and the Device\'s condition says it (TWN-42)', () => {
     const served = (): unknown[] => {
       const said = conditionsOf(statusOf(cluster.at(devicePlace('lamp'))!)).find(({ type }) => type === 'Served')
       return ['status', 'reason', 'message'].map(member => said?.[member])
     }
+    const annotation = (): string | undefined => shown()!.metadata.annotations?.[troubleAnnotation]
     const say = async (trouble: string | undefined): Promise<void> => {
       if (trouble === undefined) node.troubles.delete('lamp')
       else node.troubles.set('lamp', trouble)
@@ -188,24 +189,53 @@ describe('the DeviceStatus', () => {
       node.say(target, 'lamp')
       await clock.pass(1000)
     }
-    await say('level: pointer "x" is no JSON pointer')
-    expect(shown()!.metadata.annotations?.[troubleAnnotation]).toBe('level: pointer "x" is no JSON pointer')
-    expect(served()).toEqual(['False', 'Trouble', 'The node says: level: pointer "x" is no JSON pointer.'])
-    expect(conditionsOf(statusOf(cluster.at(devicePlace('lamp'))!)).map(({ type }) => type)).toEqual(['Synced', 'Served', 'Reachable', 'InDesiredState'])
-    await say('x'.repeat(deviceLimits.troubleLength.value + 1))
-    expect(shown()!.metadata.annotations?.[troubleAnnotation]).toBe('x'.repeat(deviceLimits.troubleLength.value))
-    await say(undefined)
-    expect([record(), shown()!.metadata.annotations?.[troubleAnnotation]]).toEqual([recorded(), undefined])
-    expect(served()).toEqual(['True', 'NoTrouble', 'The node knows of no trouble with the device.'])
-    setReady(cluster, 'edge-1', 'Unknown')
-    await clock.pass(1000)
-    expect(served().slice(0, 2)).toEqual(['Unknown', 'NodeUnreachable'])
-    // Another node's says nothing of this one.
-    await say('it is broken')
-    change(devicePlace('lamp'), device => ({ ...device, spec: { ...device['spec'] as JsonObject, nodeName: 'edge-2' } }))
-    setReady(cluster, 'edge-2', 'True')
-    await clock.pass(1000)
-    expect(served().slice(0, 2)).toEqual(['Unknown', 'NotReported'])
+
+    test('as long as its node says so', async () => {
+      await say('level: pointer "x" is no JSON pointer')
+      expect(annotation()).toBe('level: pointer "x" is no JSON pointer')
+      expect(served()).toEqual(['False', 'Trouble', 'The node says: level: pointer "x" is no JSON pointer.'])
+      expect(conditionsOf(statusOf(cluster.at(devicePlace('lamp'))!)).map(({ type }) => type)).toEqual(['Synced', 'Served', 'Reachable', 'InDesiredState'])
+      await say(`\u001b\n${'x'.repeat(deviceLimits.troubleLength.value)}`)
+      expect(annotation()).toBe(`  ${'x'.repeat(deviceLimits.troubleLength.value - 2)}`)
+      await say('')
+      expect([record(), annotation()]).toEqual([recorded(), ''])
+      expect(served()).toEqual(['True', 'NoTrouble', 'The node knows of no trouble with the device.'])
+      setReady(cluster, 'edge-1', 'Unknown')
+      await clock.pass(1000)
+      expect(served().slice(0, 2)).toEqual(['Unknown', 'NodeUnreachable'])
+    })
+
+    test('and not where it has not said anything: one that has just come, of an older release, or moved', async () => {
+      await say(undefined)
+      expect([record(), annotation()]).toEqual([recorded(), undefined])
+      expect(served().slice(0, 2)).toEqual(['Unknown', 'NotReported'])
+      await say('it is broken')
+      await say(undefined)
+      expect([annotation(), ...served().slice(0, 2)]).toEqual([undefined, 'Unknown', 'NotReported'])
+      await say('it is broken')
+      change(devicePlace('lamp'), device => ({ ...device, spec: { ...device['spec'] as JsonObject, nodeName: 'edge-2' } }))
+      setReady(cluster, 'edge-2', 'True')
+      await clock.pass(1000)
+      expect(served().slice(0, 2)).toEqual(['Unknown', 'NotReported'])
+    })
+
+    test('also while Kubernetes does not take what the node desires', async () => {
+      await say('it is broken')
+      cluster.fault = (verb, place) => verb === 'patch' && place.kind === kubeKinds.devices
+        && (cluster.requests.at(-1)!.body as JsonObject | undefined)?.['spec'] !== undefined ? { kind: 'answer', status: 422 } : undefined
+      node.desire('lamp', uid, { power: 'on' })
+      const before = recordedVersion(shown())
+      await say('it is broken')
+      expect([recordedVersion(shown()), ...served().slice(0, 2)]).toEqual([before, 'False', 'Trouble'])
+      await say('')
+      expect([recordedVersion(shown()), ...served().slice(0, 2)]).toEqual([before, 'True', 'NoTrouble'])
+      // Where nothing else is different.
+      node.troubles.set('lamp', 'it is broken again')
+      node.change('lamp', uid, {})
+      node.say(target, 'lamp')
+      await clock.pass(1000)
+      expect([annotation(), served()[0]]).toEqual(['it is broken again', 'False'])
+    })
   })
 
   test('loses its record with the item, and keeps what it shows (STA-36)', async () => {

@@ -103,7 +103,9 @@ class TwinWrite implements UpItem {
     // Conditions alone are the controller's, who gathers them.
     const request = plan?.desired === undefined ? undefined : planner.request(devicePlace, device!, plan)
     if (request !== undefined) return { ...request, isLast: false, refused: () => { this.#isRefused = true } }
-    if (this.#isRefused && status !== undefined && sameJson(current, next)) return { kind: 'drop', reason: 'recorded' }
+    if (this.#isRefused && status !== undefined && sameJson(current, next) && this.#isAnnotated(status)) {
+      return { kind: 'drop', reason: 'recorded' }
+    }
     this.#before ??= { state: current['state'] }
     return status === undefined ? this.#create(device!, next) : this.#patch(status, device!, current, next)
   }
@@ -111,9 +113,8 @@ class TwinWrite implements UpItem {
   #create(device: KubeObject, next: JsonObject): StatusDecision {
     const { route } = this.#options
     const isWhole = route.at === 'object'
-    const request: StatusRequest = {
-      verb: 'create', place: this.places[0], object: newDeviceStatus(device, next, isWhole ? this.#record() : {})
-    }
+    const annotations = isWhole ? withoutNulls(this.#annotations(undefined)) : {}
+    const request: StatusRequest = { verb: 'create', place: this.places[0], object: newDeviceStatus(device, next, annotations) }
     if (isWhole) return last(request, () => { this.#tellState(device, next) })
     return step(request, object => {
       if (route.at === 'unknown' && Object.keys(next).length > 0) route.landed(undefined, {}, object)
@@ -145,16 +146,21 @@ class TwinWrite implements UpItem {
       return { kind: 'write', request, isLast: false, landed, missing: () => { route.missing(status) } }
     }
     const patch = {
-      metadata: { ...metadata, annotations: { [troubleAnnotation]: null, ...this.#record() } },
+      metadata: { ...metadata, annotations: this.#annotations(status) },
       ...isDifferent && route.at === 'object' && { status: difference }
     }
     return last({ verb: 'patch', place, patch }, () => { this.#tellState(device, next) })
   }
 
-  #record(): Record<string, string> {
-    const { version, node, item: { trouble } } = this.#options
-    if (this.#isRefused) return {}
-    return { [stateAnnotation]: version, [nodeAnnotation]: node, ...trouble !== undefined && { [troubleAnnotation]: trouble } }
+  /** The record; without a version where Kubernetes does not take all of the item, and then nothing over another node's. */
+  #annotations(status: KubeObject | undefined): Record<string, string | null> {
+    const { version, node, item: { trouble = null } } = this.#options
+    if (!this.#isRefused) return { [stateAnnotation]: version, [nodeAnnotation]: node, [troubleAnnotation]: trouble }
+    return recordingNode(status) === node ? { [troubleAnnotation]: trouble } : {}
+  }
+
+  #isAnnotated(status: KubeObject): boolean {
+    return Object.entries(this.#annotations(status)).every(([name, value]) => (status.metadata.annotations?.[name] ?? null) === value)
   }
 
   #tellState(device: KubeObject, { state }: JsonObject): void {
@@ -163,6 +169,9 @@ class TwinWrite implements UpItem {
     this.#components.events.stateChanged(device, typeof before === 'string' ? before : undefined, state)
   }
 }
+
+const withoutNulls = (annotations: Record<string, string | null>): Record<string, string> =>
+  Object.fromEntries(Object.entries(annotations).filter((entry): entry is [string, string] => entry[1] !== null))
 
 const step = (request: StatusRequest, landed?: (object: KubeObject) => void): StatusDecision =>
   ({ kind: 'write', request, isLast: false, ...landed !== undefined && { landed } })

@@ -87,8 +87,8 @@ export class DeviceManager {
 
   get mappers(): MapperStatus[] { return [...this.#queues.values()].map(queue => queue.status) }
 
-  /** What keeps the mapper of a protocol from serving a device of it; undefined: nothing does, or there is none. */
-  troubleOf(protocol: string, id: DeviceId): string | undefined { return this.#queues.get(protocol)?.troubleOf(id) }
+  /** What keeps the mapper of its protocol from serving a device, as `MapperQueue.troubleOf`. */
+  troubleOf(device: DeviceTwin): string | undefined { return this.#queues.get(protocolOf(device.device))?.troubleOf(device) }
 
   /** A connection of a mapper; it is the server's from now on. */
   accept(socket: Socket): void { this.#injector.injectConnection(socket) }

@@ -8,7 +8,6 @@ import type { DeviceManager, DmiCounters } from './device-manager.ts'
 import { dmiLimits as limits } from './limits.ts'
 import type { MapperMemory } from './mapper-memory.ts'
 import type { MapperStatus } from './mapper-queue.ts'
-import { protocolOf } from './served-devices.ts'
 import { listenOnSocket } from './unix-socket.ts'
 
 export interface DmiOptions {
@@ -71,11 +70,13 @@ export class Dmi implements Service {
     return registrations.map(each => ({ ...each, connected: false, devices: 0, waiting: 0, failing: [] }))
   }
 
-  /** Protocols that mappers have registered for. */
-  get protocols(): string[] { return this.#components.memory.registrations.map(({ protocol }) => protocol) }
+  /** Protocols that mappers have registered for; none where it is off. */
+  get protocols(): string[] {
+    return this.#options.mode === 'off' ? [] : this.#components.memory.registrations.map(({ protocol }) => protocol)
+  }
 
-  /** What keeps the mapper of a device's protocol from serving it; undefined: nothing does, or there is no such mapper. */
-  troubleOf({ id, device }: DeviceTwin): string | undefined { return this.#manager?.troubleOf(protocolOf(device), id) }
+  /** What keeps the mapper of its protocol from serving a device; '': nothing. Undefined: that is not known yet. */
+  troubleOf(device: DeviceTwin): string | undefined { return this.#manager?.troubleOf(device) }
 
   async run(signal: AbortSignal): Promise<void> {
     const isOn = this.#options.mode === 'socket'

@@ -69,15 +69,17 @@ export function mapperDialer(
           `/${method.parent.typeName}/${method.name}`,
           input => Buffer.from(toBinary(method.input, input)), bytes => fromBinary(method.output, bytes),
           message, { deadline: clock.wallMs() + callTimeoutMs },
-          error => { resolve(error === null ? undefined : failureOf(error)) }
+          error => { resolve(error === null ? undefined : failureOf(error, callTimeoutMs)) }
         )
       })
     }
   }
 }
 
-function failureOf({ code, details }: ServiceError): CallFailure {
-  const reason = `${status[code]}: ${details}`.slice(0, 512)
+function failureOf({ code, details }: ServiceError, callTimeoutMs: number): CallFailure {
+  // The library's own words for a deadline have the time to the millisecond: another text each time.
+  const what = code === status.DEADLINE_EXCEEDED ? `no answer within ${callTimeoutMs} ms` : details
+  const reason = `${status[code]}: ${what}`.slice(0, 512)
   switch (code) {
     case status.UNAVAILABLE:
     case status.DEADLINE_EXCEEDED:

@@ -83,32 +83,38 @@ test('a changed model goes before its devices, which are told again', async () =
   expect(calls.slice(1).toSorted()).toEqual(['UpdateDevice default/a', 'UpdateDevice default/b'])
 })
 
-test('what keeps a device from being served is told of it, and of no other (TWN-41)', async () => {
+test('what keeps a device from being served is known of it, and of no other (TWN-41)', async () => {
   const fixture = await setUp()
-  const { mapper, put, begin, clock, change } = fixture
-  put(deviceTwin('default/a', { model: thermostat }), deviceTwin('default/b'), deviceTwin('default/c'))
+  const { mapper, put, begin, clock, change, devices } = fixture
+  put(deviceTwin('default/a', { model: thermostat }), deviceTwin('default/b'), deviceTwin('default/c'), deviceTwin('default/d', { model: 'gone' }))
   mapper.reachable = false
-  await begin()
-  const troubles = (): unknown[] => ['default/a', 'default/b', 'default/c'].map(id => fixture.queue.troubleOf(id))
-  expect(troubles()).toEqual(Array.from({ length: 3 }, () => 'mapper "modbus-mapper" cannot be reached: nobody listens'))
+  const beginning = begin()
+  const troubles = (): unknown[] => [...devices.values()].map(device => fixture.queue.troubleOf(device))
+  expect(troubles()).toEqual([undefined, undefined, undefined, undefined])
+  await beginning
+  expect(troubles()).toEqual(Array.from({ length: 4 }, () => 'mapper "modbus-mapper" cannot be reached: nobody listens'))
   mapper.reachable = true
-  mapper.answers.set('default/thermostat', refused).set('default/b', unanswered)
+  mapper.answers.set('default/thermostat', refused).set('default/b', 'hang')
   await clock.pass(2_000)
-  expect(troubles()).toEqual([
-    'mapper "modbus-mapper" refuses the model: UNKNOWN: no such register',
-    'mapper "modbus-mapper" does not answer about the device: DEADLINE_EXCEEDED: it hangs', undefined
-  ])
+  const missing = 'DeviceModel default/gone is not on the node'
+  const modelRefused = 'mapper "modbus-mapper" refuses the model: UNKNOWN: no such register'
+  // What is not answered yet is not known.
+  expect(troubles()).toEqual([modelRefused, undefined, '', missing])
+  mapper.expire()
+  await turns()
+  expect(troubles()).toEqual([modelRefused, 'mapper "modbus-mapper" does not answer about the device: DEADLINE_EXCEEDED: it hangs', '', missing])
   mapper.answers.clear()
   await clock.pass(120_000)
-  expect(troubles()).toEqual([undefined, undefined, undefined])
+  expect(troubles()).toEqual(['', '', '', missing])
   // What it refused is not wanted any more.
+  const b = devices.get('default/b')!
   mapper.answers.set('default/b', refused)
   await change('default/b', deviceTwin('default/b', { desired: { target: 1 } }))
   expect(troubles()[1]).toMatch(/refuses the device/)
-  await change('default/b')
   mapper.answers.clear()
+  await change('default/b', b)
   await clock.pass(120_000)
-  expect(troubles()).toEqual([undefined, undefined, undefined])
+  expect(troubles()[1]).toBe('')
 })
 
 test('the newest desired value is told, however many there were during a call', async () => {

@@ -174,22 +174,22 @@ export class MapperQueue {
     return { ...this.registration, connected: this.#connection !== undefined, devices, waiting, failing }
   }
 
-  /** What keeps the mapper from serving a device; undefined: nothing does. */
-  troubleOf(id: string): string | undefined {
-    const { name } = this.registration
-    if (this.#connection === undefined && this.#connectError !== undefined) {
-      return `mapper ${JSON.stringify(name)} cannot be reached: ${this.#connectError}`
+  /** What keeps the mapper from serving a device; '': nothing. Undefined: that is not known yet, the mapper is being asked. */
+  troubleOf({ id, device, model }: DeviceTwin): string | undefined {
+    const name = JSON.stringify(this.registration.name)
+    if (this.#connection === undefined) {
+      return this.#connectError === undefined ? undefined : `mapper ${name} cannot be reached: ${this.#connectError}`
     }
-    const item = this.#items.get(`device/${id}`)
-    if (item === undefined) return undefined
-    const device = this.#components.served(id)
-    const model = device === undefined ? undefined : modelIdOf(device.device)
-    for (const each of [this.#items.get(`model/${model}`), item]) {
-      if (each?.failure === undefined || !each.due) continue
-      const { kind, reason } = each.failure
-      return `mapper ${JSON.stringify(name)} ${kind === 'unanswered' ? 'does not answer about' : 'refuses'} the ${each.kind}: ${reason}`
+    const modelId = modelIdOf(device)
+    const items = [modelId === undefined ? undefined : this.#items.get(`model/${modelId}`), this.#items.get(`device/${id}`)]
+    for (const item of items) {
+      if (item?.failure === undefined || !item.due) continue
+      const { kind, reason } = item.failure
+      return `mapper ${name} ${kind === 'unanswered' ? 'does not answer about' : 'refuses'} the ${item.kind}: ${reason}`
     }
-    return undefined
+    const [, item] = items
+    if (item?.due === false) return ''
+    return modelId !== undefined && model === undefined ? `DeviceModel ${modelId} is not on the node` : undefined
   }
 
   /** Whether there is nothing that this mapper serves, or is to be told to forget. */

@@ -117,7 +117,7 @@ export function deviceDocument(held: DeviceTwin, trouble: string | undefined): D
     ...identityOf(held),
     state,
     lastOnlineTime,
-    trouble: trouble ?? null,
+    trouble: trouble === '' ? null : trouble ?? null,
     properties: properties === undefined ? null : [...properties.values()].map(ruleOf),
     twin: twinDocument(held)
   }

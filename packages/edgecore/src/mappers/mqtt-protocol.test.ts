@@ -1,5 +1,7 @@
 import type { Json } from '@holdfast/device-twin'
 import { describe, expect, test } from 'vitest'
+import type { DeviceId } from '../twins/device-twins.ts'
+import { reported } from '../twins/testing/twin-harness.ts'
 import { MqttProtocol } from './mqtt-protocol.ts'
 import { MemoryBus } from './testing/memory-bus.ts'
 import { mapperSuite, play } from './testing/mapper-suite.ts'
@@ -56,6 +58,31 @@ describe('the mapper for MQTT', () => {
     await played.until(() => played.problems('plug'),
       [{ property: 'power', reason: 'writing "false": no word of the device means false (conversion)' }])
     expect(busOf(played).published).toEqual([])
+    // It stays when the device reports something else, and ends when that is what is wanted.
+    busOf(played).deliver('plug/on', 'ON')
+    await played.until(() => played.reported('plug'), { power: true })
+    expect(played.problems('plug')).toHaveLength(1)
+    played.harness.twins.write('default/plug' as DeviceId, reported({ power: false }), 'http')
+    await played.until(() => played.problems('plug'), [])
+  })
+
+  test('an availability that is neither is a problem of the device, until it is one', async () => {
+    await using played = await play(async () => {
+      const fixture = await open()
+      return { ...fixture, device: name => ({ ...fixture.device(name), settings: { availabilityTopic: `${name}/LWT` } }) }
+    })
+    await played.receive({ plug: ['level'] })
+    busOf(played).deliver('plug/LWT', 'booting')
+    expect(played.problems('plug')).toEqual([{ property: undefined, reason: expect.stringContaining('booting') as string }])
+    busOf(played).deliver('plug/LWT', 'online')
+    await played.until(() => [played.twin('plug').twin.state?.value, played.problems('plug')], ['online', []])
+  })
+
+  test('problems are told in the order of the properties, one of each', async () => {
+    await using played = await play(open)
+    await played.receive({ plug: ['power', 'level', 'mode'] }, {}, { level: { topic: 'a/#/b' } })
+    for (const said of [{ mode: 9, power: 9 }, { power: 9 }, { mode: 9 }]) busOf(played).deliver('plug/state', JSON.stringify(said))
+    expect(played.problems('plug').map(({ property }) => property)).toEqual(['power', 'level', 'mode'])
   })
 
   test.each([

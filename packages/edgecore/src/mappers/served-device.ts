@@ -64,7 +64,10 @@ export class ServedDevice implements DeviceHost {
   readonly #components: ServedDeviceComponents
   readonly #mapper: DeviceMapper | undefined
   readonly #misconfigured = new Map<string, string>()
-  readonly #problems = new Map<string, string>()
+  /** What could not be read or stored; '': of the whole device. */
+  readonly #readingProblems = new Map<string, string>()
+  /** What could not be told. */
+  readonly #tellingProblems = new Map<string, string>()
   readonly #loggedMs = new Map<string, number>()
   readonly #tellings = new Map<string, Telling>()
   #telling: AbortController | undefined
@@ -90,10 +93,11 @@ export class ServedDevice implements DeviceHost {
     return this.#mapper !== undefined && (properties.length === 0 || properties.some(({ name }) => !this.#misconfigured.has(name)))
   }
 
-  /** What is wrong, settings first. */
+  /** What is wrong: with the device as a whole, and then in the order of its properties, one of each. */
   get problems(): MapperProblem[] {
-    return [...this.#misconfigured, ...this.#problems].map(([subject, reason]) => {
-      return { property: subject === '' ? undefined : subject, reason }
+    return ['', ...this.device.properties.map(({ name }) => name)].flatMap(subject => {
+      const reason = this.#misconfigured.get(subject) ?? this.#readingProblems.get(subject) ?? this.#tellingProblems.get(subject)
+      return reason === undefined ? [] : [{ property: subject === '' ? undefined : subject, reason }]
     })
   }
 
@@ -102,7 +106,11 @@ export class ServedDevice implements DeviceHost {
     const writable = this.#mapper?.writable
     if (writable === undefined || this.#closed || changed?.some(property => writable.has(property)) === false) return
     const wanted = delta(twin, rules)
-    for (const property of this.#tellings.keys()) if (!wanted.has(property)) this.#tellings.delete(property)
+    for (const property of this.#tellings.keys()) {
+      if (wanted.has(property)) continue
+      this.#tellings.delete(property)
+      this.#tellingProblems.delete(property)
+    }
     for (const [property, value] of wanted) {
       if (!writable.has(property)) continue
       const text = textOf(value)
@@ -137,8 +145,8 @@ export class ServedDevice implements DeviceHost {
         if (property === undefined || !writes.delete(property)) return undefined
         continue
       }
-      for (const property of writes.keys()) this.#problems.delete(property)
-      this.#problems.delete('')
+      for (const property of writes.keys()) this.#readingProblems.delete(property)
+      this.#readingProblems.delete('')
       return refused
     }
     return undefined
@@ -146,18 +154,22 @@ export class ServedDevice implements DeviceHost {
 
   reportState(state: DeviceState): Commit | undefined {
     const written = this.#write({ section: 'state', state })
-    if (!(written instanceof TwinRefused)) return written
+    if (!(written instanceof TwinRefused)) {
+      this.#readingProblems.delete('')
+      return written
+    }
     this.problem(undefined, written.message)
     return undefined
   }
 
-  problem(property: string | undefined, reason: string): void {
-    const subject = property ?? ''
+  problem(property: string | undefined, reason: string): void { this.#problem(this.#readingProblems, property ?? '', reason) }
+
+  #problem(problems: Map<string, string>, subject: string, reason: string): void {
     this.#components.counters.problems++
     // Its settings say already why it does not work.
     if (this.#closed || this.#misconfigured.has(subject)) return
     if (subject !== '' && !this.device.properties.some(({ name }) => name === subject)) return
-    this.#problems.set(subject, cut(reason))
+    problems.set(subject, cut(reason))
     this.#warn(subject, reason)
   }
 
@@ -230,11 +242,13 @@ export class ServedDevice implements DeviceHost {
     counters.writes++
     try {
       await Promise.race([this.#mapper!.write(property, telling.value, abort.signal), aborted(abort.signal)])
-      this.#problems.delete(property)
+      this.#tellingProblems.delete(property)
     } catch (error) {
       counters.writesFailed++
       telling.toldMs = undefined
-      this.problem(property, `writing ${JSON.stringify(cut(telling.text))}: ${describeError(error)}`)
+      // Not of what is not wanted any more.
+      if (!this.#tellings.has(property)) return
+      this.#problem(this.#tellingProblems, property, `writing ${JSON.stringify(cut(telling.text))}: ${describeError(error)}`)
     } finally {
       deadline.cancel()
       this.#telling = undefined

@@ -18,8 +18,12 @@ export const twinsLimits = {
     atLimit: 'The report becomes several records, one for each property.'
   },
   troubleIntervalMs: {
-    value: 10_000, unit: 'ms', meaning: 'How often it is looked at what keeps devices from being served (TWN-41).',
+    value: 5000, unit: 'ms', meaning: 'How often it is looked at what keeps devices from being served (TWN-42).',
     atLimit: 'What came and went meanwhile is not told.'
+  },
+  troubleTextMs: {
+    value: 300_000, unit: 'ms', meaning: 'Between two texts for the trouble with one device, as long as there is any.',
+    atLimit: 'The newest is told at its end.'
   },
   troubleLength: {
     value: 512, unit: 'characters', meaning: 'What goes up of the trouble with a device.', atLimit: 'Cut.'

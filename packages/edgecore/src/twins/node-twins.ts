@@ -136,8 +136,8 @@ export class NodeTwins implements DeviceTwins {
 
   get size(): number { return this.#size }
 
-  /** What keeps a device from being served; undefined: nothing does. It goes up (TWN-41). */
-  tellTrouble(id: DeviceId, trouble: string | undefined): void { this.#reports.tellTrouble(id, trouble) }
+  /** What keeps a device from being served; '': nothing. It goes up (TWN-42). */
+  tellTrouble(device: Pick<DeviceTwin, 'id' | 'uid'>, trouble: string): void { this.#reports.tellTrouble(device, trouble) }
 
   /** What waits for its interval goes up now (TWN-31). */
   reportAll(): void { this.#reports.flush() }

@@ -50,7 +50,7 @@ export function decodeStoredTwin(key: Buffer, stored: Buffer): StoredTwin | unde
 
 /** What goes up of a device. */
 export interface UpTwin extends StoredTwin {
-  /** What keeps the device from being served (TWN-41). */
+  /** What keeps the device from being served (TWN-41); '': nothing. Undefined: that is not known. */
   readonly trouble: string | undefined
 }
 

@@ -121,14 +121,15 @@ export class TwinReports {
     else if (pacing.timer === undefined || dueMs < pacing.dueMs) this.#arm(pacing, dueMs)
   }
 
-  /** What keeps the device from being served is this from now on; undefined: nothing does (TWN-41). */
-  tellTrouble(id: DeviceId, trouble: string | undefined): void {
+  /** What keeps the device from being served is this from now on; '': nothing. Goes at once (TWN-42). */
+  tellTrouble({ id, uid }: Pick<HeldTwin, 'id' | 'uid'>, trouble: string): void {
     const pacing = this.#pacings.get(id)
-    if (pacing === undefined) return
-    this.#read(pacing)
+    if (pacing?.held.uid !== uid) return
+    // As the comparison does it behind an opening, which passes over what was read.
+    if (!pacing.isRead) this.consider(pacing.held)
     if (pacing.trouble === trouble) return
     pacing.trouble = trouble
-    this.consider(pacing.held)
+    this.#put(pacing)
   }
 
   /** What waits is put now: a session is about to begin, and is to compare what is true then. */
