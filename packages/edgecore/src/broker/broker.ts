@@ -431,7 +431,8 @@ export class Broker implements PacketStreamHost, MessageBus {
     this.#dirty.push(stream)
     if (this.#flushScheduled) return
     this.#flushScheduled = true
-    this.#components.clock.soon(() => {
+    // Not a turn later: acknowledgements of a commit go before what else follows from it.
+    queueMicrotask(() => {
       this.#flushScheduled = false
       for (const dirty of this.#dirty.splice(0)) {
         dirty.flush()

@@ -438,7 +438,8 @@ export class Link {
   #available(lane: OutboxLane): void {
     if (this.#sender === undefined) return
     this.#sender.available(lane.id, lane.durable)
-    this.#pump()
+    // Behind the acknowledgements of what is durable now: the write would wake cloudcore, or the network, before a device.
+    this.#pumpSoon()
   }
 
   /** What was taken in is acknowledged when it has gone its way on this node, together with what that brings about. */
@@ -449,7 +450,7 @@ export class Link {
     })
   }
 
-  /** Once for everything of State that happens in this turn. */
+  /** Once for everything that happens in this turn. */
   #pumpSoon(): void {
     if (this.#pumpScheduled) return
     this.#pumpScheduled = true

@@ -278,7 +278,7 @@ describe('a store that fails', () => {
   })
 
   test('a Device is durable and its twin is not: it counts already, and opening the store again brings it in', async () => {
-    const { twins, store, reopen, table } = await failing()
+    const { twins, store, reopen, table, committer } = await failing()
     const original = store.write.bind(store)
     let writes = 0
     store.write = (...args) => {
@@ -289,7 +289,9 @@ describe('a store that fails', () => {
     await new Promise<void>((resolve, reject) => table.down.apply({
       collection: 'devices', puts: [{ key: 'default/d', version: contentVersion(value), value }], deletes: [], synced: false, position: ''
     }, error => { if (error === undefined) resolve(); else reject(error) }))
-    await expect.poll(() => store.mode, patiently).toBe('fail')
+    // It waits a moment, for company.
+    await committer.flush()
+    expect(store.mode).toBe('fail')
     store.write = original
     // Told at once, since the Device is durable, and found there again.
     expect(valuesOf(twins, 'default/d' as DeviceId, 'desired')).toEqual({ n: 'on' })

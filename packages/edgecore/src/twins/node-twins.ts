@@ -74,6 +74,9 @@ interface Slot {
   topic: RecordTopic | undefined
 }
 
+/** How long what merely follows from a Device waits for company. */
+const alignDelayMs = 50
+
 /**
  * The twins of this node's devices, in its database and all in memory. Devices and models come from the object table, whose
  * changes it follows; what is to go up goes back there.
@@ -260,11 +263,11 @@ export class NodeTwins implements DeviceTwins {
     return commit
   }
 
-  /** The commit of this turn, with room for the twin: a twin counts once, however often it changes. */
-  #room(slot: Slot): Commit {
+  /** The commit that gathers now, with room for the twin: a twin counts once, however often it changes. */
+  #room(slot: Slot, delayMs = 0): Commit {
     const { committer } = this.#components
-    const commit = committer.gather({ bytes: 0 })
-    return this.#part(commit).has(slot) ? commit : committer.gather({ bytes: (slot.staged?.twin.bytes ?? 0) + 128 })
+    const commit = committer.gather({ bytes: 0, delayMs })
+    return this.#part(commit).has(slot) ? commit : committer.gather({ bytes: (slot.staged?.twin.bytes ?? 0) + 128, delayMs })
   }
 
   #part(commit: Commit): TwinPart { return commit.part(this, () => new TwinPart((staged, error) => this.#settled(staged, error))) }
@@ -373,9 +376,10 @@ export class NodeTwins implements DeviceTwins {
     const slot = known ?? this.#newSlot(id)
     const before = slot.durable
     const isSettled = slot.staged === before
-    if (stores || !isSettled) this.#stage(slot, held, stores, this.#room(slot))
+    // What it follows from is durable, and is found there again whatever becomes of this commit: the device need not wait, and
+    // what it reports then goes along.
+    if (stores || !isSettled) this.#stage(slot, held, stores, this.#room(slot, isSettled ? alignDelayMs : 0))
     if (isSettled) {
-      // What it follows from is durable, and is found there again whatever becomes of this commit: the device need not wait.
       slot.staged = held
       this.#show(slot, held)
       this.#tell(id, before, held)
