@@ -18,6 +18,7 @@ import type { StoreEntry } from '../../packages/store/src/index.ts'
 import { CutProxy } from './cut-proxy.ts'
 import { DevicesApi } from './device-api.ts'
 import { KubeHttp } from './kube-http.ts'
+import { lastingPort } from './ports.ts'
 
 /** What the API answers to cloudcore: `list secrets` or `* secrets` or `list *`, each with a refusal. */
 export type Refusals = Readonly<Record<string, 'forbidden' | 'unavailable'>>
@@ -90,8 +91,9 @@ export class StateApi implements AsyncDisposable {
 
   async up(): Promise<void> {
     const { certificate: certificatePem, key: keyPem } = this.#authority.server
+    this.#port ||= await lastingPort()
     this.#server = await KubeApiServer.open({
-      name: 'cluster', host: '127.0.0.1', port: 0, tls: { certificatePem, keyPem },
+      name: 'cluster', host: '127.0.0.1', port: this.#port, tls: { certificatePem, keyPem },
       tokens: Object.values(names).map(name => ({ token: name, user: { name, groups: ['system:authenticated'] } })),
       version: { major: '1', minor: '32', gitVersion: 'v1.32.0', gitCommit: '', buildDate: '2026-01-01T00:00:00Z', platform: '' }
     }, {
@@ -106,7 +108,6 @@ export class StateApi implements AsyncDisposable {
           : new StatusError(503, 'ServiceUnavailable', 'etcdserver: request timed out')
       }
     })
-    this.#port = this.#server.port
   }
 
   async down(): Promise<void> {
