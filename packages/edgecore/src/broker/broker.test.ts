@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { MqttClient } from 'mqtt'
 import type { Failpoint } from '@holdfast/runtime'
 import { RawClient, TestBroker, ackPacket, connectPacket, disconnectPacket, publishPacket, startPlainAedes, subscribePacket,
   until } from '../testing/broker-harness.ts'
 import type { GateStore } from '../testing/broker-harness.ts'
 import type { BrokerOptions } from './broker.ts'
+import { PacketStream } from './packet-stream.ts'
 
 const telemetry = 'devices/a/b/telemetry'
 const alarms = 'devices/a/b/alarms'
@@ -647,5 +648,22 @@ describe('life cycle', () => {
     })
     await until(() => sub.messages().length === 1, 'delivered')
     expect(broker.broker.persistence.retainedCount).toBe(1)
+  })
+
+  it('what is delivered together is written together, whatever the QoS', async () => {
+    const broker = await start()
+    const sub = await raw(broker, 'sub')
+    sub.send(subscribePacket(1, ['x/#', 1]))
+    const publisher = await raw(broker, 'publisher')
+    await until(() => sub.ids(SUBACK).length === 1, 'subscribed')
+    const flush = vi.spyOn(PacketStream.prototype, 'flush')
+    ends.push(() => { flush.mockRestore() })
+    for (const qos of [0, 1]) {
+      const before = sub.messages().length
+      flush.mockClear()
+      publisher.send(...Array.from({ length: 500 }, (_, i) => publishPacket('x/y', String(i), qos, i + 1)))
+      await until(() => sub.messages().length === before + 500, 'delivered')
+      expect(flush.mock.calls.length).toBeLessThan(50)
+    }
   })
 })

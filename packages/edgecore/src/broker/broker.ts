@@ -187,6 +187,7 @@ export class Broker implements PacketStreamHost, MessageBus {
   readonly #lingering = new Set<PacketStream>()
   readonly #dirty: PacketStream[] = []
   #flushScheduled = false
+  #ackFlushScheduled = false
   readonly #holding = new Set<Publisher>()
   #heldBytes = 0
   #retryTimer: Timer | undefined
@@ -230,6 +231,7 @@ export class Broker implements PacketStreamHost, MessageBus {
     this.#failpoint = components.failpoint === inertFailpoint ? undefined : components.failpoint
     this.#onAcks = (count, latencyMs, error) => {
       if (error !== undefined) return
+      this.#flushAcks()
       this.counters.acknowledged += count
       components.onAcks?.(count, latencyMs)
     }
@@ -431,14 +433,27 @@ export class Broker implements PacketStreamHost, MessageBus {
     this.#dirty.push(stream)
     if (this.#flushScheduled) return
     this.#flushScheduled = true
-    // Not a turn later: acknowledgements of a commit go before what else follows from it.
-    queueMicrotask(() => {
+    this.#components.clock.soon(() => {
       this.#flushScheduled = false
-      for (const dirty of this.#dirty.splice(0)) {
-        dirty.flush()
-        if (this.#failpoint !== undefined) this.#passFlushed(dirty, this.#failpoint)
-      }
+      this.#flush()
     })
+  }
+
+  /** What is acknowledged in this task goes at its end, before what else follows from the commit. */
+  #flushAcks(): void {
+    if (this.#ackFlushScheduled) return
+    this.#ackFlushScheduled = true
+    queueMicrotask(() => {
+      this.#ackFlushScheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    for (const dirty of this.#dirty.splice(0)) {
+      dirty.flush()
+      if (this.#failpoint !== undefined) this.#passFlushed(dirty, this.#failpoint)
+    }
   }
 
   #tick(): void {

@@ -33,7 +33,7 @@ export interface PacketStreamHost {
   open(stream: PacketStream): (bytes: Buffer) => void
   /** Called once per stream. */
   closed(stream: PacketStream, reason: CloseReason): void
-  /** Calls `stream.flush()` at the end of this task, with all that comes together in it. */
+  /** Calls `stream.flush()` in a later turn of the event loop, after the I/O that is ready now; sooner with acknowledgements. */
   flushSoon(stream: PacketStream): void
 }
 

@@ -116,8 +116,10 @@ describe('the mapper for HTTP', () => {
     await using played = await play(openSite)
     const site = played.fixture as Site
     Object.assign(site.answer, answer)
-    await played.receive({ plug: ['power'] })
-    await played.until(() => played.problems('plug'), [{ property: 'power', reason: expect.stringContaining(reason) as string }])
+    await played.receive({ plug: ['power', 'level'] })
+    const told = (property: string): object => ({ property, reason: expect.stringContaining(reason) as string })
+    await played.until(() => played.problems('plug'), [told('power'), told('level')])
+    // It answers again, and has nothing to say of the other one.
     await site.device('plug').say({ power: true })
     Object.assign(site.answer, { status: 200, headers: {}, body: undefined })
     await played.pass(2000)

@@ -267,6 +267,7 @@ class HttpDevice implements DeviceMapper {
     try {
       const answer = await this.#request(method, path, body, body === undefined ? undefined : 'application/json')
       if (this.#closed.signal.aborted) return
+      for (const { property } of properties) this.#host.heard(property.name)
       const values = this.#read(properties, path, new JsonPayload(answer))
       if (values.size > 0) this.#store(() => this.#host.report(values))
       this.#answers()

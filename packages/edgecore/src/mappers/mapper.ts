@@ -71,7 +71,9 @@ export interface DeviceHost {
   report(values: ReadonlyMap<string, Json>, onRefused?: (property: string | undefined, reason: string) => void): Commit | undefined
   /** As `report`. */
   reportState(state: DeviceState): Commit | undefined
-  /** Something that the device said cannot be taken: shown until the property is reported. Undefined: of the whole device. */
+  /** The device was asked for a property, and has answered: what was wrong with it the last time is over. */
+  heard(property: string): void
+  /** Something that the device said cannot be taken: shown until `heard` or reported. Undefined: of the whole device. */
   problem(property: string | undefined, reason: string): void
   /** The settings of a property, or one of them, cannot be used: shown for as long as they stand. */
   misconfigured(property: string, reason: string): void

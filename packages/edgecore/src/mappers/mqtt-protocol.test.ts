@@ -66,6 +66,15 @@ describe('the mapper for MQTT', () => {
     await played.until(() => played.problems('plug'), [])
   })
 
+  test('nor is it told to a subscriber, and that is no problem beside', async () => {
+    await using played = await play(open)
+    await played.receive({ plug: ['power'] }, { power: 'false' }, { power: { conversion: { map: { ON: true } }, commandTopic: 'plug/set/power' } })
+    await played.until(() => played.problems('plug').length, 1)
+    expect(busOf(played).subscribe('plug/set/+')).toEqual([])
+    played.harness.twins.write('default/plug' as DeviceId, reported({ power: false }), 'http')
+    await played.until(() => played.problems('plug'), [])
+  })
+
   test('an availability that is neither is a problem of the device, until it is one', async () => {
     await using played = await play(async () => {
       const fixture = await open()

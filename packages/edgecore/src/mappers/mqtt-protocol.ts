@@ -1,5 +1,4 @@
 import type { Json } from '@holdfast/device-twin'
-import { describeError } from '@holdfast/runtime'
 import type { Commit } from '@holdfast/store'
 import { z } from 'zod'
 import { filterMatches, filterProblem, topicProblem } from '../broker/topic.ts'
@@ -120,8 +119,8 @@ class MqttDevice implements DeviceMapper, MessageTaker {
       if (command === undefined || !filterMatches(filter, command.topic)) continue
       try {
         tell(this.#command(property, value))
-      } catch (error) {
-        this.#host.problem(property, describeError(error))
+      } catch {
+        // No word of the device means it: `write` says so.
       }
     }
   }

@@ -162,6 +162,8 @@ export class ServedDevice implements DeviceHost {
     return undefined
   }
 
+  heard(property: string): void { this.#readingProblems.delete(property) }
+
   problem(property: string | undefined, reason: string): void { this.#problem(this.#readingProblems, property ?? '', reason) }
 
   #problem(problems: Map<string, string>, subject: string, reason: string): void {
