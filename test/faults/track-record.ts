@@ -100,5 +100,10 @@ export const trackRecord: readonly FoundBug[] = [
     what: 'After an outage that ended within a second of a report two messages went up for its twin.',
     foundBy: 'bench row f',
     reproducedBy: 'packages/edgecore/src/twins/twin-reports.test.ts'
+  },
+  {
+    what: 'What a built-in mapper could not tell a device, or read of its availability or of a failed request, stayed a problem when it was over.',
+    foundBy: 'review, with scratch tests',
+    reproducedBy: 'packages/edgecore/src/mappers/mqtt-protocol.test.ts; packages/edgecore/src/mappers/http-protocol.test.ts'
   }
 ]
