@@ -187,7 +187,8 @@ export class Broker implements PacketStreamHost, MessageBus {
   readonly #lingering = new Set<PacketStream>()
   readonly #dirty: PacketStream[] = []
   #flushScheduled = false
-  #ackFlushScheduled = false
+  #endFlushScheduled = false
+  #ownFlushed = false
   readonly #holding = new Set<Publisher>()
   #heldBytes = 0
   #retryTimer: Timer | undefined
@@ -231,7 +232,7 @@ export class Broker implements PacketStreamHost, MessageBus {
     this.#failpoint = components.failpoint === inertFailpoint ? undefined : components.failpoint
     this.#onAcks = (count, latencyMs, error) => {
       if (error !== undefined) return
-      this.#flushAcks()
+      this.#flushAtEnd()
       this.counters.acknowledged += count
       components.onAcks?.(count, latencyMs)
     }
@@ -353,7 +354,12 @@ export class Broker implements PacketStreamHost, MessageBus {
     }
     const go = (error?: Error | null): void => {
       if (error) done(error)
-      else this.#aedes.publish(own, published => done(published))
+      else {
+        this.#aedes.publish(own, published => {
+          this.#flushFirstOwn()
+          done(published)
+        })
+      }
     }
     if (commit === undefined) go()
     else commit.onDurable(go)
@@ -439,12 +445,20 @@ export class Broker implements PacketStreamHost, MessageBus {
     })
   }
 
+  /** The first message of the daemon's own in a turn goes at once: somebody waits for it. More of them go together. */
+  #flushFirstOwn(): void {
+    if (this.#ownFlushed) return
+    this.#ownFlushed = true
+    this.#components.clock.soon(() => { this.#ownFlushed = false })
+    this.#flushAtEnd()
+  }
+
   /** What is acknowledged in this task goes at its end, before what else follows from the commit. */
-  #flushAcks(): void {
-    if (this.#ackFlushScheduled) return
-    this.#ackFlushScheduled = true
+  #flushAtEnd(): void {
+    if (this.#endFlushScheduled) return
+    this.#endFlushScheduled = true
     queueMicrotask(() => {
-      this.#ackFlushScheduled = false
+      this.#endFlushScheduled = false
       this.#flush()
     })
   }
