@@ -1,6 +1,7 @@
 import { wait } from '@holdfast/runtime'
 import type { Clock, Service } from '@holdfast/runtime'
 import type { Dmi } from './dmi/index.ts'
+import { protocolOf } from './dmi/served-devices.ts'
 import type { Mappers } from './mappers/index.ts'
 import type { DeviceId, DeviceTwin, DeviceTwins, NodeTwins } from './twins/index.ts'
 import { twinsLimits as limits } from './twins/limits.ts'
@@ -84,15 +85,16 @@ export class DeviceTroubles implements Service {
   #textOf(device: DeviceTwin): string | undefined {
     const { mappers, dmi } = this.#components
     const problems = mappers.problemsOf(device)
-    const protocol = protocolNameOf(device)
-    const isMapped = dmi.protocols.includes(protocol)
+    if (problems !== undefined && mappers.serves(device)) return problemsText(problems)
     // One that a built-in mapper can do nothing for is another mapper's, where there is one.
-    if (problems !== undefined && (mappers.serves(device) || !isMapped)) return problemsText(problems)
-    if (isMapped) return dmi.troubleOf(device)
+    const protocol = protocolOf(device.device)
+    const { protocols } = dmi
+    if (protocols.includes(protocol)) return dmi.troubleOf(device)
+    if (problems !== undefined) return problemsText(problems)
     const { reported, state } = device.twin
     // It may well speak for itself, on its topics or over HTTP.
     if (protocol === '' || reported.size > 0 || state !== undefined) return ''
-    const other = dmi.protocols.find(each => each.toLowerCase() === protocol.toLowerCase())
+    const other = protocols.find(each => each.toLowerCase() === protocol.toLowerCase())
     const why = other !== undefined ? `; one has for ${JSON.stringify(other)}, and case matters`
       : dmi.url === undefined ? ', where dmi.mode is off' : ''
     return `no mapper for protocol ${JSON.stringify(protocol)} has registered on the node${why}`
@@ -103,11 +105,4 @@ function problemsText(problems: NonNullable<ReturnType<Mappers['problemsOf']>>):
   const shown = problems.slice(0, problemsShown).map(({ property, reason }) => property === undefined ? reason : `${property}: ${reason}`)
   const more = problems.length - shown.length
   return shown.join('; ') + (more > 0 ? `; and ${more} more` : '')
-}
-
-/** As the Device has it. */
-function protocolNameOf({ device }: DeviceTwin): string {
-  const spec = device['spec'] as { readonly protocol?: { readonly protocolName?: unknown } | null } | null | undefined
-  const name = spec?.protocol?.protocolName
-  return typeof name === 'string' ? name : ''
 }

@@ -453,7 +453,7 @@ export class Broker implements PacketStreamHost, MessageBus {
     this.#flushAtEnd()
   }
 
-  /** What is acknowledged in this task goes at its end, before what else follows from the commit. */
+  /** What is written in this task goes at its end: an acknowledgement before what else follows from its commit. */
   #flushAtEnd(): void {
     if (this.#endFlushScheduled) return
     this.#endFlushScheduled = true

@@ -23,7 +23,7 @@ export interface DeviceApiComponents {
   readonly twins: DeviceTwins
   /** What devices send of their own accord; undefined: no mapper takes that. */
   readonly reports?: DeviceReports
-  /** What keeps a device from being served (TWN-41). */
+  /** What keeps a device from being served (TWN-41); '': nothing. Undefined: that is not known. */
   readonly troubleOf: (device: DeviceTwin) => string | undefined
   readonly clock: Clock
   readonly log: Log

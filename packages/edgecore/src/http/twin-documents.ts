@@ -72,7 +72,7 @@ export interface PropertyRuleDocument {
 }
 
 export interface DeviceDocument extends Omit<DeviceSummary, 'pending' | 'revision' | 'inDesiredState' | 'invalid'> {
-  /** What keeps the device from being served (TWN-41); null: nothing does. */
+  /** What keeps the device from being served (TWN-41); null: nothing that is known. */
   readonly trouble: string | null
   /** What its model allows; null: anything. */
   readonly properties: readonly PropertyRuleDocument[] | null

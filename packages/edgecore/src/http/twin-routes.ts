@@ -24,7 +24,7 @@ export interface TwinRoutesOptions {
 
 export interface TwinRoutesComponents {
   readonly twins: DeviceTwins
-  /** What keeps a device from being served (TWN-41). */
+  /** What keeps a device from being served (TWN-41); '': nothing. Undefined: that is not known. */
   readonly troubleOf: (device: DeviceTwin) => string | undefined
   readonly clock: Clock
   /** Requests refused, by code. */
