@@ -105,5 +105,10 @@ export const trackRecord: readonly FoundBug[] = [
     what: 'What a built-in mapper could not tell a device, or read of its availability or of a failed request, stayed a problem when it was over.',
     foundBy: 'review, with scratch tests',
     reproducedBy: 'packages/edgecore/src/mappers/mqtt-protocol.test.ts; packages/edgecore/src/mappers/http-protocol.test.ts'
+  },
+  {
+    what: 'A desired value from a node with a slow clock never came into a Device whose value the model had come to forbid before it was stamped.',
+    foundBy: 'simulation of twins',
+    reproducedBy: 'packages/device-twin/src/desired.test.ts'
   }
 ]

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { desiredOfDevice, reconcileDesired } from './desired.ts'
+import type { GivenVersions } from './desired.ts'
 import type { Json, KubeJson } from './json.ts'
 import { readRules } from './rules.ts'
-import { desiredAnnotation } from './stamps.ts'
+import { desiredAnnotation, readStamps } from './stamps.ts'
 import type { Entry } from './twin.ts'
-import { HybridClock, formatVersion } from './version.ts'
+import { HybridClock, compareVersions, formatVersion } from './version.ts'
 
 const hash = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
 const now = 1_700_000_000_000
@@ -166,6 +167,23 @@ describe('what a node set', () => {
     cloud.reconcile({ a: tombstone(ahead + 2) })
     expect(cloud.stamped['a']).toContain('deleted@299000.3')
   })
+})
+
+test('what a node set takes the place of a value that was given a later version, and that the model does not allow any more', () => {
+  const cloud = new Cloud([{ name: 'temp', desired: { value: 'warm' } }])
+  const given: GivenVersions = new Map()
+  const reconcile = (node: ReadonlyMap<string, Entry> | undefined, rules = cloud.rules) =>
+    reconcileDesired({ device: cloud.device, rules, node, clock: cloud.clock, nowMs: now, hash, given })
+  expect(reconcile(undefined).changed).toBe(true)
+  const { version } = given.get('temp')!
+  // That was never written. The model is there now, and the node has seen nothing of this; its clock is behind.
+  const rules = readRules({ device: cloud.device, model, freshnessMs: 1 })
+  const node = new Map([['temp', entry(21, now - 3_600_000)]])
+  const once = reconcile(node, rules)
+  expect([once.changed, once.properties, once.invalid]).toEqual([true, [{ name: 'temp', desired: { value: '21' } }], []])
+  expect(compareVersions(readStamps({ metadata: { annotations: { [desiredAnnotation]: once.annotation } } }).get('temp')!.version, version)).toBe(1)
+  // The same again, as long as it is not written.
+  expect(reconcile(node, rules)).toEqual(once)
 })
 
 describe('an annotation that people edited', () => {

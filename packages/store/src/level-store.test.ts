@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { HoldfastError, silentLog, SystemClock } from '@holdfast/runtime'
 import type { Clock, Log } from '@holdfast/runtime'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { LevelStore, levelStoreOpener, salvageStore } from './level-store.ts'
 import type { FillStore, StoreOpener } from './store.ts'
 import { collected, storeSuite, written } from './testing/store-suite.ts'
@@ -49,6 +49,8 @@ describe('a LevelStore and its opener', () => {
       const numbers = Array.from({ length: 10 }, (_, i) => n + i)
       await written(store, numbers.map(i => ({ type: 'put', key: keyOf(i), value: valueOf(i) })))
     }
+    // Closed earlier, LevelDB may leave what it was about to write into a table in a second log.
+    await vi.waitUntil(async () => (await filesOf(path, '.log')).length === 1, { timeout: 10_000 })
     await store.close()
   }
 
