@@ -47,7 +47,11 @@ export class World {
     throw failure
   }
 
-  after(delayMs: number, task: () => void): Timer { return this.at(this.nowMs + delayMs, task) }
+  after(delayMs: number, task: () => void): Timer {
+    const atMs = this.nowMs + delayMs
+    // What is left of a wait may be less than the time can be told apart by: time must go on all the same.
+    return this.at(delayMs > 0 && atMs === this.nowMs ? this.nowMs + 0.001 : atMs, task)
+  }
 
   /** Tasks for the same moment run in the order of the calls: a delay added to the time might round either way. */
   at(atMs: number, task: () => void): Timer {
