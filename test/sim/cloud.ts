@@ -146,9 +146,9 @@ export class Cloud {
     }
   }
 
-  /** Where all disks are honest nobody ever breaks the protocol, and nothing is anything but what was said of it. */
+  /** Where all disks are honest nobody ever breaks the protocol, and nothing is anything but what was said of it. A Hello may be lost. */
   #refused(name: NodeName, code: string): void {
-    const expected = ['LOG_UNAVAILABLE', 'STORE_FAILED', 'SESSION_REPLACED', 'DUPLICATE_IDENTITY'].includes(code)
+    const expected = ['LOG_UNAVAILABLE', 'STORE_FAILED', 'SESSION_REPLACED', 'DUPLICATE_IDENTITY', 'HELLO_TIMEOUT'].includes(code)
     this.#world.expect(expected || !this.options.disksHonest, () => `${name} was refused with ${code}`)
   }
 
