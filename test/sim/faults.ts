@@ -147,6 +147,7 @@ export const faults: Readonly<Record<FaultKind, Fault>> = {
       edge.honest = false
       edge.takeDown('power').then(async () => {
         await simulation.destroying(edge, 'restored from a backup', async () => { await edge.machine.restore(backup) })
+        simulation.state?.wentBack(edge)
         edge.bringUp()
       }).catch((error: unknown) => { world.fail(error) })
     })

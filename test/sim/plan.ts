@@ -145,6 +145,7 @@ export function twinPlanOf(seed: number): Plan {
   }))
   // Of its own: what it takes away, the other oracles cannot ask for.
   if (random.chance(0.2)) faults.push({ kind: 'cluster-restored', atMs: plan.chaosMs * (0.2 + 0.5 * random.next()) })
+  else if (new SeededRandom(seed ^ 0xbac4).chance(0.25)) faults.push({ kind: 'edge-restored', atMs: plan.chaosMs * (0.1 + 0.5 * random.next()) })
   return {
     ...plan, faultClass: 'twins', faults: faults.toSorted((a, b) => a.atMs - b.atMs), records: 20, stateChanges: random.integer(100, 300)
   }

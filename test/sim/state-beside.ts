@@ -46,6 +46,8 @@ export interface StateBeside {
   /** What an edge says on its connection. */
   heard(edge: Edge, frame: Frame): void
   newCluster(): void
+  /** The disk of an edge is an older one from now on. */
+  wentBack(edge: Edge): void
   /** Makes a backup of the cluster and puts it back later. */
   backUp(): () => void
   heal(): void

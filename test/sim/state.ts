@@ -92,6 +92,8 @@ export class StateSimulation implements StateBeside {
       `${edge.name}: State batch ${frame.sequence} is acknowledged, ${view.applied - view.base} are on the disk`)
   }
 
+  wentBack(): void {}
+
   newCluster(): void {
     const { world, edges } = this.#simulation
     this.cluster = new Cluster(world)
