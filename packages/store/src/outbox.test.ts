@@ -288,19 +288,24 @@ describe('lanes that the configuration lacks', () => {
     await it.stop()
   })
 
-  test('are named again where another cloud log lacks what they hold', async () => {
+  test('are named when they are drained, too: a cloud that was put back may lack what they held', async () => {
     const it = await bench({ old: lane() })
     await it.append(['a'], 'old')
-    await it.acknowledge(1, 'old')
+    await it.append(['b'], 'old')
+    await it.acknowledge(2, 'old')
     await it.pass(11_000)
     await it.stop()
     it.lanes = { telemetry: lane() }
     await it.start()
     const old = it.outbox.lanes.find(({ name }) => name === 'old')!
-    expect(it.outbox.helloLanes().map(({ name }) => name)).toEqual(['telemetry'])
-    expect(await it.outbox.compare(old, [])).toEqual({ kind: 'position', next: 1 })
+    const [, named] = it.outbox.helloLanes()
+    expect([named!.name, named!.epochs.map(({ first, next }) => [first, next])]).toEqual(['old', [[1, 2]]])
+    // What is still here waits again.
+    const watermark = { lane: old.id, epoch: named!.epochs[0]!.epoch, next: 1, crc: 0 }
+    expect(await it.outbox.compare(old, [watermark])).toEqual({ kind: 'position', next: 1 })
+    await it.outbox.moveTo(old, 1)
+    expect(it.status('old').records).toBe(1)
     await it.outbox.forgetAcknowledged()
-    expect(await it.outbox.compare(old, [])).toEqual({ kind: 'trimmed' })
     expect(it.outbox.helloLanes().map(({ name }) => name)).toEqual(['telemetry', 'old'])
     await it.stop()
   })
@@ -709,6 +714,21 @@ describe('comparing with the cloud', () => {
     expect(await it.texts(2)).toEqual(['corrupt×2 [1, 3)', 'd', 'e'])
     await it.acknowledge(5)
     expect(it.status()).toMatchObject({ ackedOffset: 5, bytes: 0 })
+    await it.stop()
+  })
+
+  test('a gap that the cloud has a part of waits no longer when the cloud turns out to have all', async () => {
+    const it = await twoEpochs()
+    await it.stop()
+    await it.change(entries => batchesIn(entries).slice(1, 3).map(({ key }) => ({ type: 'del', key })))
+    await it.start()
+    const lane = it.outbox.lane('telemetry')!
+    await it.outbox.moveTo(lane, 2)
+    expect(lane.acked).toBe(2)
+    expect(lane.storedBytes).toBeGreaterThan(0)
+    await it.outbox.moveTo(lane, 5)
+    expect([lane.acked, lane.storedBytes]).toEqual([5, 0])
+    expect(lane.kept.map(({ base, next }) => [base, next])).toEqual([[0, 1], [1, 3], [3, 4], [4, 5]])
     await it.stop()
   })
 

@@ -281,10 +281,14 @@ export class Outbox {
     }))
   }
 
-  /** Those of the configuration, then the vanished ones that still wait, up to the frame's bound. */
+  /**
+   * Those of the configuration, then the vanished ones, first what still waits, up to the frame's bound: of a drained one, too,
+   * a cloud that was put back may have lost the end.
+   */
   #lanesToName(): OutboxLane[] {
-    const vanished = this.lanes.filter(lane => this.#configured.get(lane.name) !== lane && lane.acked < lane.durable)
-    return [...this.#configured.values(), ...vanished].slice(0, lanesMax)
+    const vanished = this.lanes.filter(lane => this.#configured.get(lane.name) !== lane)
+    const waits = (lane: OutboxLane): boolean => lane.acked < lane.durable
+    return [...this.#configured.values(), ...vanished.filter(waits), ...vanished.filter(lane => !waits(lane))].slice(0, lanesMax)
   }
 
   #helloEpochs(lane: OutboxLane, share: number): readonly EpochEntry[] {
@@ -530,6 +534,8 @@ export class Outbox {
 
   async #advance(lane: OutboxLane, next: number): Promise<void> {
     const store = this.#store
+    // A gap that is acknowledged in part still waits as a whole.
+    let over = await this.#containerOf(lane, lane.acked)
     while (lane.acked < next) {
       const entries = await store.scan({
         gte: offsetKey(tables.outboxBatch, lane.id, lane.acked),
@@ -537,16 +543,20 @@ export class Outbox {
       })
       // Reopened meanwhile: what the cloud said was said to lanes as they were before.
       if (store !== this.#store) return
-      const places: BatchPlace[] = []
-      for (const { key, value } of entries) {
+      const places = entries.map(({ key, value }): BatchPlace => {
         const header = tryHeader(value)
         const base = offsetOfKey(key)
-        places.push({ base, next: header === undefined ? base + 1 : batchNext(header), bytes: value.length })
+        return { base, next: header === undefined ? base + 1 : batchNext(header), bytes: value.length }
+      })
+      if (over !== undefined) {
+        const header = readBatchHeader(over)
+        places.unshift({ base: header.base, next: batchNext(header), bytes: over.length })
+        over = undefined
       }
       // The last one may be a gap that reaches beyond: it stays waiting, and the cloud clips it.
-      if ((places.at(-1)?.next ?? 0) > next) places.pop()
-      const reached = entries.length === 0 || places.length < entries.length ? next : places.at(-1)!.next
-      this.acknowledge(lane, reached, places)
+      const last = places.at(-1)
+      if (last !== undefined && last.next > next) places.pop()
+      this.acknowledge(lane, last === undefined || last.next > next ? next : last.next, places)
     }
     lane.handedOut = lane.acked
   }
