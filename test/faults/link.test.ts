@@ -54,6 +54,8 @@ describe('the link', () => {
     for (let round = 0; round < count; round++) {
       system.run()
       await system.progress(20)
+      // One that goes silent while it is being set up ends as a timeout.
+      await until('the link is up', async () => await metricOf(system.edge, 'holdfast_edge_link_up') === 1)
       const before = await metricOf(system.edge, 'holdfast_edge_link_ends_total', 'reason="silent"')
       system.proxy!.silence()
       await until('the dead link is noticed', async () =>
