@@ -33,6 +33,8 @@ describe('a copied data directory', () => {
         await stranger.progress(50)
         await until('one of them is refused', async () => await metricOf(system.cloud, 'holdfast_cloud_nodes_duplicate_identity') === 1)
         expect(system.cloud.log).toContain('DuplicateIdentity')
+        await until('the other one is live', async () =>
+          await metricOf(system.edge, 'holdfast_edge_link_up') + await metricOf(copy, 'holdfast_edge_link_up') === 1)
         // They do not take turns: one is live, and stays, while the other one is held off.
         const sessions = await metricOf(system.cloud, 'holdfast_cloud_sessions_total')
         await system.progress(50)
