@@ -16,7 +16,7 @@ let cluster: KubeHttp
 beforeAll(async () => {
   if (absent !== undefined) return
   fleet = await Fleet.start()
-  edge = await fleet.join('edge-1', { set: ['mqtt.webSocket.mode=on', 'mqtt.webSocket.port=0'] })
+  edge = await fleet.join('edge-1', { set: ['mqtt.webSocket.mode=on', 'mqtt.webSocket.port=0', 'link.retryMax=500ms'] })
   await edge.start()
   cluster = await KubeHttp.open(join(fleet.cloud.dataDir, 'kubeconfig'))
   await cluster.check('POST', `${group}/devicemodels`, {
