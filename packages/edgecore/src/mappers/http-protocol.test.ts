@@ -62,7 +62,8 @@ async function openSite(clock: Clock): Promise<Site> {
   }
 }
 
-describe('the mapper for HTTP', () => {
+// Every millisecond on the test's clock is one for the sockets, and on a slow machine several.
+describe('the mapper for HTTP', { timeout: 60_000 }, () => {
   mapperSuite(openSite)
 
   test('properties of one path cost one request an interval', async () => {
