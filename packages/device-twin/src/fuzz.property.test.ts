@@ -12,6 +12,9 @@ import { emptyTwin } from './twin.ts'
 import { coerce, parseJsonValue, valueOfText } from './value.ts'
 import { HybridClock } from './version.ts'
 
+// JSON has one zero: what is -0 in memory is read back as 0.
+expect.addEqualityTesters([(one, other) => one === 0 && other === 0 ? true : undefined])
+
 /** `RUNS=25000` for a hundred thousand documents in all. */
 const runs = { numRuns: Number(process.env['RUNS'] ?? 2500), ...process.env['SEED'] !== undefined && { seed: Number(process.env['SEED']) } }
 const hash = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
