@@ -212,11 +212,12 @@ test('a lasting reply leaves its place to others, and is cut where nobody reads 
   }
   const server = await open([lasting], { requestsInFlightMax: 1 })
   const { socket } = await dial(server)
-  socket.pause()
   socket.write('GET / HTTP/1.1\r\nhost: h\r\n\r\n')
+  await once(socket, 'data')
   const other = await fetch(server.url)
   expect(other.status).toBe(200)
   expect([server.requestsInFlight, running]).toEqual([0, 2])
+  socket.pause()
   await other.body!.cancel()
   await ended.promise
 })
