@@ -116,6 +116,7 @@ describe('acknowledgement', () => {
 
   it('of others does not wait for one', async () => {
     const broker = await start()
+    broker.sink.slowMs = 60_000
     const [one, other] = [await raw(broker, '1'), await raw(broker, '2')]
     one.send(publishPacket('slow/x', '1', 1, 1), publishPacket(alarms, '2', 1, 2))
     other.send(publishPacket(alarms, '3', 1, 9))

@@ -62,6 +62,8 @@ export interface TestRecord { readonly lane: string, readonly device: string, re
 export class TestSink implements RecordSink {
   readonly records: TestRecord[] = []
   readonly full = new Set<string>()
+  /** How long commits of the lane `slow` wait for company. */
+  slowMs = 150
   readonly #committer: Committer
   readonly #lanes: Record<string, OutboxLane> = {}
   #appended = 0
@@ -74,7 +76,7 @@ export class TestSink implements RecordSink {
   }
   gather(lane: OutboxLane, bytes: number): Commit {
     if (this.full.has(lane.name)) throw new HoldfastError('OUTBOX_FULL', `lane ${lane.name} is full`)
-    return this.#committer.gather({ bytes, urgent: lane.name === 'alarms', delayMs: lane.name === 'slow' ? 150 : 0 })
+    return this.#committer.gather({ bytes, urgent: lane.name === 'alarms', delayMs: lane.name === 'slow' ? this.slowMs : 0 })
   }
   append(commit: Commit, lane: OutboxLane, topic: RecordTopic, payload: Uint8Array): void {
     const record = { lane: lane.name, device: topic.device, topic: topic.topic, payload: Buffer.from(payload).toString() }
