@@ -1,7 +1,11 @@
 import { defineConfig } from 'vitest/config'
 
 const project = (name: string, include: string[], testTimeoutMs: number) => ({
-  test: { name, include, testTimeout: testTimeoutMs, hookTimeout: testTimeoutMs, environment: 'node' as const }
+  test: {
+    name, include, testTimeout: testTimeoutMs, hookTimeout: testTimeoutMs, environment: 'node' as const,
+    // What takes a moment may take a second where there is much else to do.
+    expect: { poll: { timeout: 10_000 } }
+  }
 })
 
 export default defineConfig({
