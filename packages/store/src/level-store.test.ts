@@ -58,6 +58,19 @@ describe('a LevelStore and its opener', () => {
     return (await readdir(place)).filter(name => name.endsWith(suffix)).map(name => join(place, name))
   }
 
+  /** The files as they are at one moment: again where some came or went meanwhile, as when a table takes the place of a log. */
+  async function copyFiles(copy: string): Promise<void> {
+    // CURRENT first: the files that it leads to may have successors, but are deleted only later.
+    const list = async (): Promise<string[]> => (await readdir(path)).toSorted(currentFirst)
+    for (;;) {
+      const names = await list()
+      await mkdir(copy)
+      for (const name of names) if (name !== 'LOCK') await copyFile(join(path, name), join(copy, name)).catch(() => {})
+      if ((await list()).join() === names.join()) return
+      await rm(copy, { recursive: true })
+    }
+  }
+
   async function flipBit(file: string, at: number): Promise<void> {
     const bytes = await readFile(file)
     bytes[at]! ^= 0x10
@@ -387,11 +400,7 @@ describe('a LevelStore and its opener', () => {
       await written(store, [{ type: 'put', key: keyOf(n), value: valueOf(n) }], n % 2 === 0)
       if (n % 50 !== 49) continue
       const copy = join(folder, `copy${n}`)
-      await mkdir(copy)
-      // CURRENT first: the files that it leads to may have successors, but are deleted only later.
-      for (const name of (await readdir(path)).toSorted(currentFirst)) {
-        if (name !== 'LOCK') await copyFile(join(path, name), join(copy, name)).catch(() => {})
-      }
+      await copyFiles(copy)
       const salvageOfCopy = await salvaged(copy)
       expect(salvageOfCopy.size).toBe(n + 1)
     }
