@@ -27,6 +27,8 @@ async function clientOf(api: InProcessApi, options: Omit<RestClientOptions, 'acc
   return client
 }
 
+const soon = (check: () => void): Promise<void> => vi.waitFor(check, 10_000)
+
 /** An API whose answers the test gives. */
 const handMade = (answer: InProcessApi['answer']): InProcessApi => ({ url: 'https://by-hand', answer })
 
@@ -84,7 +86,7 @@ describe('an object of the API of this process', () => {
     const seen: KubeObject[] = []
     const onEvent = (event: WatchEvent): void => { if (event.type !== 'BOOKMARK') seen.push(event.object) }
     const watches = [1, 2].map(() => client.watch(configMaps, {}, '1', onEvent, stop.signal))
-    await vi.waitFor(() => { expect(seen.length).toBe(2) })
+    await soon(() => { expect(seen.length).toBe(2) })
     const { items } = await client.list(configMaps, { fieldSelector: 'metadata.name=a' }, never)
     const read = await client.get(place('a'))
     const objects = [given, created, read!, ...items, ...seen]
@@ -126,11 +128,11 @@ describe('a watch of the API of this process', () => {
     const stop = new AbortController()
     const seen: WatchEvent[] = []
     const watched = client.watch(configMaps, { namespace: 'default' }, resourceVersion, event => { seen.push(event) }, stop.signal)
-    await vi.waitFor(() => { expect(api.objects.stats.watches).toBe(1) })
+    await soon(() => { expect(api.objects.stats.watches).toBe(1) })
     await client.create(configMaps, configMap('a'))
     await client.mergePatch(place('a'), { data: { k: '1' } })
     await client.delete(place('a'))
-    await vi.waitFor(() => { expect(told(seen)).toEqual(['ADDED a', 'MODIFIED a', 'DELETED a']) })
+    await soon(() => { expect(told(seen)).toEqual(['ADDED a', 'MODIFIED a', 'DELETED a']) })
     expect(seen[1]).toMatchObject({ object: { apiVersion: 'v1', kind: 'ConfigMap', data: { k: '1' } } })
     stop.abort()
     await watched
@@ -193,7 +195,7 @@ describe('a watch of the API of this process', () => {
     const { api, access } = await openApi()
     const client = await clientOf(access.api, { watchSilenceMs: 200 })
     const watched = rejection(client.watch(configMaps, {}, '1', () => {}, never))
-    await vi.waitFor(() => { expect(api.objects.stats.watches).toBe(1) })
+    await soon(() => { expect(api.objects.stats.watches).toBe(1) })
     expect(await watched).toMatchObject({ status: 0, reason: 'Silent' })
     expect(api.objects.stats.watches).toBe(0)
   })
@@ -219,7 +221,7 @@ test('closing the client ends what is under way', async () => {
     url: own.url, answer: exchange => exchange.request.url!.includes('watch=true') ? own.answer(exchange) : new Promise(() => {})
   })
   const underWay = [client.get(place('a')), client.watch(configMaps, {}, '1', () => {}, never)].map(rejection)
-  await vi.waitFor(() => { expect(api.objects.stats.watches).toBe(1) })
+  await soon(() => { expect(api.objects.stats.watches).toBe(1) })
   await client.close()
   for (const ended of underWay) expect(await ended).toMatchObject({ status: 0, reason: 'Closed' })
   expect(api.objects.stats.watches).toBe(0)
