@@ -244,7 +244,7 @@ class World {
 const written = ({ annotation, properties }: ReconciledDesired): KubeJson =>
   ({ metadata: { annotations: { [desiredAnnotation]: annotation } }, spec: { properties } })
 
-test('desired values converge, whoever writes them, whatever is lost, late or restored (TWN-12 … TWN-16)', () => {
+test('desired values converge, whoever writes them, whatever is lost, late or restored (TWN-12 … TWN-16)', { timeout: 120_000 }, () => {
   fc.assert(fc.property(fc.array(event, { maxLength: 40 }), events => {
     const world = new World()
     for (const each of events) world.happen(each)
@@ -253,7 +253,7 @@ test('desired values converge, whoever writes them, whatever is lost, late or re
   }), runs)
 })
 
-test('who writes last, knowing all that the other side did, holds', () => {
+test('who writes last, knowing all that the other side did, holds', { timeout: 120_000 }, () => {
   fc.assert(fc.property(fc.array(event, { maxLength: 25 }), fc.array(fc.tuple(fc.boolean(), property, fc.constantFrom('3', '4')), { maxLength: 6 }), (events, last) => {
     const world = new World()
     for (const each of events) world.happen(each)
@@ -270,7 +270,7 @@ test('who writes last, knowing all that the other side did, holds', () => {
   }), runs)
 })
 
-test('what is put back before it is written does not come again from the node that was shown it', () => {
+test('what is put back before it is written does not come again from the node that was shown it', { timeout: 120_000 }, () => {
   const move = fc.record({ name: fc.constantFrom('a', 'a', 'a', 'b', 'c'), text: fc.constantFrom('1', '2', 'x', undefined), shown: fc.boolean(), reported: fc.boolean(), lands: fc.boolean() })
   fc.assert(fc.property(fc.array(move, { maxLength: 12 }), fc.boolean(), (moves, hasModel) => {
     const world = new World()

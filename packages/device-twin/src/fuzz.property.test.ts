@@ -72,7 +72,7 @@ test('any value against any rule is taken or refused with a sentence', () => {
   }), runs)
 })
 
-test('any text is a value, or refused with a sentence', () => {
+test('any text is a value, or refused with a sentence', { timeout: 60_000 }, () => {
   const document = fc.oneof(fc.string(), fc.json(), fc.string({ unit: 'binary' }), fc.stringMatching(/^[[\]{}",:0-9.eE+-]{0,20}$/))
   fc.assert(fc.property(document, fc.constantFrom(...propertyTypes, undefined), fc.constantFrom(undefined, 'json', 'int', 'bytes', ''), (text, type, called) => {
     const read = parseJsonValue(text)
@@ -93,7 +93,7 @@ test('any document is a twin that is read back alike, or none', () => {
   expect(twins).toBeGreaterThan(runs.numRuns / 250)
 })
 
-test('any Device and any model give rules, desired values and a Device that stays as it is', () => {
+test('any Device and any model give rules, desired values and a Device that stays as it is', { timeout: 60_000 }, () => {
   let stamped = 0
   fc.assert(fc.property(object.filter(isObject), fc.option(object.filter(isObject), { nil: undefined }), encoded, (device, model, item) => {
     const rules = readRules({ device, model, freshnessMs: 1 })

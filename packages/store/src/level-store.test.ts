@@ -228,7 +228,7 @@ describe('a LevelStore and its opener', () => {
     expect(damages.at(-1)).toMatchObject({ message: 'salvage left out damaged parts', place })
   })
 
-  it('salvages all but a block of a table with a flipped bit, also when it hits index or footer', async () => {
+  it('salvages all but a block of a table with a flipped bit, also when it hits index or footer', { timeout: 60_000 }, async () => {
     await fill(1000)
     const place = await quarantine()
     const whole = await salvaged(place)
@@ -308,7 +308,7 @@ describe('a LevelStore and its opener', () => {
     await fresh.close()
   })
 
-  describe('damage on which LevelDB aborts the process', () => {
+  describe('damage on which LevelDB aborts the process', { timeout: 60_000 }, () => {
     const program = fileURLToPath(new URL('testing/open-process.ts', import.meta.url))
 
     /** A process of its own opens the store: how far it came, and the signal or the error that ended it. */

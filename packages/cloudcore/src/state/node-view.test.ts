@@ -228,7 +228,7 @@ function change(world: World, step: Step): { readonly collection: DownCollection
   }
 }
 
-test('a view is what is found from scratch, after every change, and every difference is told (STA-40 to STA-44)', () => {
+test('a view is what is found from scratch, after every change, and every difference is told (STA-40 to STA-44)', { timeout: 120_000 }, () => {
   fc.assert(fc.property(fc.array(step, { minLength: 1, maxLength: 50, size: 'max' }), steps => {
     const world = new World()
     world.open('n1')

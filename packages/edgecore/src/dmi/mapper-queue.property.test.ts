@@ -211,6 +211,6 @@ async function run(seed: number): Promise<void> {
   queue!.close()
 }
 
-test('whatever happens to a mapper, in the end it holds what it should', async () => {
+test('whatever happens to a mapper, in the end it holds what it should', { timeout: 60_000 }, async () => {
   for (let seed = firstSeed; seed < firstSeed + runs; seed++) await run(seed)
 })

@@ -103,7 +103,7 @@ test('the Node shows what this node reports, once the cluster knows it', async (
   expect(items[0]).toMatchObject({ namespace: '', name: 'edge-1', revision: 3, object: { status: { capacity: { cpu: '4' } } } })
 })
 
-test('a page ends at its bytes where it is asked for, and all that is there comes in turn', async () => {
+test('a page ends at its bytes where it is asked for, and all that is there comes in turn', { timeout: 60_000 }, async () => {
   const { table, objects } = await openObjects()
   const data = 'x'.repeat(3_000_000)
   const keys = Array.from({ length: 15 }, (_, i) => `default/c${String(i).padStart(2, '0')}`)
