@@ -110,5 +110,15 @@ export const trackRecord: readonly FoundBug[] = [
     what: 'A desired value from a node with a slow clock never came into a Device whose value the model had come to forbid before it was stamped.',
     foundBy: 'simulation of twins',
     reproducedBy: 'packages/device-twin/src/desired.test.ts'
+  },
+  {
+    what: 'A flipped bit in the first byte of an offset\'s key kept edgecore reading the same entry at its start until the memory was full.',
+    foundBy: 'simulation',
+    reproducedBy: 'packages/store/src/outbox.test.ts'
+  },
+  {
+    what: 'A cloud that was restored from a backup lost the end of a lane that the configuration lacks without a gap record.',
+    foundBy: 'simulation',
+    reproducedBy: 'packages/store/src/outbox.test.ts'
   }
 ]

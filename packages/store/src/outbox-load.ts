@@ -72,7 +72,7 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
   let seen = false
   /** Place of a batch whose header is damaged; its end shows with the next key. */
   let damagedAt: number | undefined
-  let from = expected
+  let from = offsetKey(tables.outboxBatch, lane.id, expected)
   // When it was acknowledged is not written down: for the local cache its age counts from when it arrived.
   const hold = (base: number, next: number, bytes: number, arrivedMs: number): void => {
     if (next <= (acked?.acked ?? 0)) {
@@ -81,17 +81,14 @@ export async function loadLane(lane: OutboxLane, store: Store, suspect: boolean,
     } else lane.storedBytes += bytes
   }
   for (;;) {
-    const entries = await store.scan({
-      gte: offsetKey(tables.outboxBatch, lane.id, from),
-      lt: laneEnd(tables.outboxBatch, lane.id)
-    })
+    const entries = await store.scan({ gte: from, lt: laneEnd(tables.outboxBatch, lane.id) })
     if (entries.length === 0) break
+    from = keyBehind(entries.at(-1)!.key)
     for (const entry of entries) {
       const base = offsetOfKey(entry.key)
       const header = tryHeader(entry.value)
-      from = base + 1
       const sound = header !== undefined
-      if (header !== undefined && (header.base !== base || header.lane !== lane.id)) {
+      if (!Number.isSafeInteger(base) || (header !== undefined && (header.base !== base || header.lane !== lane.id))) {
         // Its key is damaged: it says nothing of this place, and is missing from its own.
         repairs.push({ type: 'del', key: entry.key })
         endSuspect = true
@@ -306,9 +303,12 @@ async function scanAll(store: Store, table: number, lane?: number): Promise<Stor
     const page = await store.scan({ gte, lt })
     if (page.length === 0) return all
     all.push(...page)
-    gte = Buffer.concat([page.at(-1)!.key, Buffer.from([0])])
+    gte = keyBehind(page.at(-1)!.key)
   }
 }
+
+/** The first key that there can be behind `key`. */
+function keyBehind(key: Buffer): Buffer { return Buffer.concat([key, Buffer.of(0)]) }
 
 /**
  * Copies what is sound of a quarantined outbox into a new store, in steps of about 1 MiB; call before Outbox.open with

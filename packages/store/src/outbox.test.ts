@@ -552,11 +552,12 @@ describe('damage', () => {
     }
   })
 
-  test('a batch under a damaged key is a hole in its own place, not a gap up to where it lies', async () => {
+  // The first byte of an offset is beyond what a number can count one by one.
+  test.each([3, 4, 5])('a batch under a damaged key is a hole in its own place, not a gap up to where it lies: byte %i', async byte => {
     const it = await damaged(entries => {
       const { key, value } = batchesIn(entries)[2]!
       const moved = Buffer.from(key)
-      moved[5]! ^= 0x10
+      moved[byte]! ^= 0x10
       return [{ type: 'del', key }, { type: 'put', key: moved, value }]
     })
     expect(await it.texts()).toEqual(['a', 'b', 'corrupt×1 [2, 3)', 'd', 'e', 'corrupt×0 [5, 6)'])
