@@ -167,6 +167,29 @@ describe('a log with damaged entries', () => {
     }
   })
 
+  it('shows a later hole at its own place in a segment where an earlier one has its gap already', async () => {
+    const opener = disk()
+    const options = { ...plenty, segmentEntries: 8 }
+    const log = await openLog({ opener, options })
+    await fill(log, 'n1', 1, 5)
+    await log.close()
+    await patch(opener, store => remove(store, entryKey(1)))
+    const repaired = await openLog({ opener, options })
+    await fill(repaired, 'n1', 1, 4, 25)
+    await repaired.close()
+    // Without its row all of the segment counts as the node's, the place of the first hole too.
+    await patch(opener, async store => {
+      await remove(store, entryKey(3))
+      await remove(store, indexKey(1, 0))
+    })
+    const again = await openLog({ opener, options })
+    expect(describeEntries(await readAll(again))).toEqual([
+      ...offsets('n1', 0, 5), ...offsets('n1', 10, 15), 'n1/telemetry gap 15-19 cloud-corrupt', ...offsets('n1', 20, 25),
+      'n1/telemetry gap 5-9 cloud-corrupt', ...offsets('n1', 25, 45)
+    ])
+    await again.close()
+  })
+
   it('lowers the watermark where its tail is lost, and refuses the cursors that were further', async () => {
     const opener = disk()
     const log = await openLog({ opener, options: plenty })

@@ -137,7 +137,9 @@ export class SegmentIndex {
         for (const range of ranges) {
           const whole = { first: range.first, end: Math.min(range.end, durableNext.get(stream)!) }
           for (const lost of subtractRanges(whole, there)) {
-            const before = there.findLast(entry => entry.end <= lost.first)?.seq ?? -1
+            // Repairs come late: what lies nearest below by offset, not by place.
+            const below = there.filter(entry => entry.end <= lost.first)
+            const before = below.length === 0 ? -1 : below.reduce((one, other) => other.end > one.end ? other : one).seq
             const place = missing.find(seq => seq > before) ?? missing[0]!
             const list = parts.get(place)
             if (list === undefined) parts.set(place, [{ stream, ...lost }])
