@@ -291,3 +291,28 @@ test('what is put back before it is written does not come again from the node th
     for (const name of names) if (!isInvalid(name)) expect(world.texts.get(name), name).toBe(texts.get(name))
   }), runs)
 })
+
+test('an older value of the node never takes the place of its newer one, whatever the model came to forbid meanwhile', { timeout: 120_000 }, () => {
+  const move = fc.oneof(
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('kubectl' as const), property: fc.constant('a'), text: fc.constantFrom('x', 'y', '30', '31') }) },
+    { weight: 3, arbitrary: fc.constant('node-write' as const) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('node-clock' as const), offMs: fc.constantFrom(0, -3_600_000, undefined) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('model' as const), there: fc.boolean() }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('time' as const), ms: fc.constantFrom(1, 1000) }) },
+    { weight: 9, arbitrary: fc.constantFrom<Event>(
+      { kind: 'down', ago: 0 }, { kind: 'up', cloud: 0, ago: 0 }, { kind: 'cloud-read', cloud: 0 }, { kind: 'shown', cloud: 0 }, { kind: 'cloud-write', cloud: 0 }
+    ) }
+  )
+  fc.assert(fc.property(fc.array(move, { minLength: 5, maxLength: 25 }), moves => {
+    const world = new World()
+    let [written, newest] = [0, '']
+    for (const each of moves) {
+      if (each !== 'node-write') world.happen(each)
+      else if (world.node.write('a', ++written, world.nowMs, world.rules())) newest = String(written)
+    }
+    world.heal()
+    world.expectEqual()
+    const text = world.texts.get('a')
+    if (text !== undefined && Number(text) <= written) expect(text).toBe(newest)
+  }), runs)
+})

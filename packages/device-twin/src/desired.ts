@@ -103,7 +103,9 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash, give
     if (isStamped(property, text)) room.take(property, value)
   }
   for (const [property, { text, value }] of texts) {
-    if (isStamped(property, text) || invalid.has(property)) continue
+    if (isStamped(property, text)) continue
+    // A version that was given is kept to, also where the model has come to forbid the value: what came after it is later.
+    if (invalid.has(property) && unwritten(property)?.hash !== hash(text)) continue
     if (room.take(property, value)) stamp(property, hash(text))
     else invalid.set(property, Room.problem)
   }
@@ -116,25 +118,20 @@ export function reconcileDesired({ device, rules, node, clock, nowMs, hash, give
   for (const [property, entry] of node ?? []) {
     const known = stamps.get(property)
     if (known !== undefined && !isNews(entry.version, known)) continue
+    const shown = unwritten(property)
+    if (shown !== undefined && compareVersions(entry.version, shown.version) < 0) continue
     const future = entry.version.time > nowMs + twinLimits.aheadMs.value
     if (entry.deleted !== true && !room.take(property, entry.value)) {
       invalid.set(property, Room.problem)
       continue
     }
     if (!future) clock.observe(entry.version)
-    const stamped = entry.deleted === true ? undefined : hash(textOf(entry.value))
-    const shown = unwritten(property)
-    if (shown !== undefined && compareVersions(entry.version, shown.version) < 0) {
-      // What was given that version is not in the spec any more, or the model does not allow it any more: this takes its place.
-      stamp(property, stamped)
-    } else {
-      stamps.set(property, {
-        version: future ? versionAfter(known?.version, clock, nowMs) : entry.version,
-        hash: stamped,
-        // Kept along: a late item may still hold what was replaced.
-        replaces: future ? entry.version : known?.replaces
-      })
-    }
+    stamps.set(property, {
+      version: future ? versionAfter(known?.version, clock, nowMs) : entry.version,
+      hash: entry.deleted === true ? undefined : hash(textOf(entry.value)),
+      // Kept along: a late item may still hold what was replaced.
+      replaces: future ? entry.version : known?.replaces
+    })
     if (entry.deleted === true) {
       written = removeDesired(items, property) || written
       invalid.delete(property)

@@ -289,7 +289,7 @@ describe('lanes that the configuration lacks', () => {
   })
 
   test('are named when they are drained, too: a cloud that was put back may lack what they held', async () => {
-    const it = await bench({ old: lane() })
+    const it = await bench({ unused: lane(), old: lane() })
     await it.append(['a'], 'old')
     await it.append(['b'], 'old')
     await it.acknowledge(2, 'old')
@@ -298,7 +298,8 @@ describe('lanes that the configuration lacks', () => {
     it.lanes = { telemetry: lane() }
     await it.start()
     const old = it.outbox.lanes.find(({ name }) => name === 'old')!
-    const [, named] = it.outbox.helloLanes()
+    const [, named, ...rest] = it.outbox.helloLanes()
+    expect(rest).toEqual([])
     expect([named!.name, named!.epochs.map(({ first, next }) => [first, next])]).toEqual(['old', [[1, 2]]])
     // What is still here waits again.
     const watermark = { lane: old.id, epoch: named!.epochs[0]!.epoch, next: 1, crc: 0 }

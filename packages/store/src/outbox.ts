@@ -282,11 +282,11 @@ export class Outbox {
   }
 
   /**
-   * Those of the configuration, then the vanished ones, first what still waits, up to the frame's bound: of a drained one, too,
-   * a cloud that was put back may have lost the end.
+   * Those of the configuration, then the vanished ones that hold something, first what still waits, up to the frame's bound: of
+   * a drained one, too, a cloud that was put back may have lost the end.
    */
   #lanesToName(): OutboxLane[] {
-    const vanished = this.lanes.filter(lane => this.#configured.get(lane.name) !== lane)
+    const vanished = this.lanes.filter(lane => this.#configured.get(lane.name) !== lane && lane.first < lane.durable)
     const waits = (lane: OutboxLane): boolean => lane.acked < lane.durable
     return [...this.#configured.values(), ...vanished.filter(waits), ...vanished.filter(lane => !waits(lane))].slice(0, lanesMax)
   }
@@ -536,6 +536,7 @@ export class Outbox {
     const store = this.#store
     // A gap that is acknowledged in part still waits as a whole.
     let over = await this.#containerOf(lane, lane.acked)
+    if (store !== this.#store) return
     while (lane.acked < next) {
       const entries = await store.scan({
         gte: offsetKey(tables.outboxBatch, lane.id, lane.acked),
