@@ -535,29 +535,27 @@ export class Outbox {
   async #advance(lane: OutboxLane, next: number): Promise<void> {
     const store = this.#store
     // A gap that is acknowledged in part still waits as a whole.
-    let over = await this.#containerOf(lane, lane.acked)
+    const over = lane.acked < next ? await this.#containerOf(lane, lane.acked) : undefined
+    let from = over === undefined ? lane.acked : readBatchHeader(over).base
+    // Reopened meanwhile: what the cloud said was said to lanes as they were before.
     if (store !== this.#store) return
     while (lane.acked < next) {
       const entries = await store.scan({
-        gte: offsetKey(tables.outboxBatch, lane.id, lane.acked),
+        gte: offsetKey(tables.outboxBatch, lane.id, from),
         lt: offsetKey(tables.outboxBatch, lane.id, next)
       })
-      // Reopened meanwhile: what the cloud said was said to lanes as they were before.
       if (store !== this.#store) return
-      const places = entries.map(({ key, value }): BatchPlace => {
+      const places: BatchPlace[] = []
+      for (const { key, value } of entries) {
         const header = tryHeader(value)
         const base = offsetOfKey(key)
-        return { base, next: header === undefined ? base + 1 : batchNext(header), bytes: value.length }
-      })
-      if (over !== undefined) {
-        const header = readBatchHeader(over)
-        places.unshift({ base: header.base, next: batchNext(header), bytes: over.length })
-        over = undefined
+        places.push({ base, next: header === undefined ? base + 1 : batchNext(header), bytes: value.length })
       }
       // The last one may be a gap that reaches beyond: it stays waiting, and the cloud clips it.
-      const last = places.at(-1)
-      if (last !== undefined && last.next > next) places.pop()
-      this.acknowledge(lane, last === undefined || last.next > next ? next : last.next, places)
+      if ((places.at(-1)?.next ?? 0) > next) places.pop()
+      const reached = entries.length === 0 || places.length < entries.length ? next : places.at(-1)!.next
+      this.acknowledge(lane, reached, places)
+      from = lane.acked
     }
     lane.handedOut = lane.acked
   }

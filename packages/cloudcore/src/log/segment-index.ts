@@ -138,8 +138,8 @@ export class SegmentIndex {
           const whole = { first: range.first, end: Math.min(range.end, durableNext.get(stream)!) }
           for (const lost of subtractRanges(whole, there)) {
             // Repairs come late: what lies nearest below by offset, not by place.
-            const below = there.filter(entry => entry.end <= lost.first)
-            const before = below.length === 0 ? -1 : below.reduce((one, other) => other.end > one.end ? other : one).seq
+            const below = there.filter(entry => entry.end <= lost.first).toSorted((a, b) => a.end - b.end)
+            const before = below.at(-1)?.seq ?? -1
             const place = missing.find(seq => seq > before) ?? missing[0]!
             const list = parts.get(place)
             if (list === undefined) parts.set(place, [{ stream, ...lost }])
